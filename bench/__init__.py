@@ -1,0 +1,1 @@
+"""Speed and memory of the losses beside what a trainer would use instead; `python -m bench --help`, `pytest bench`."""

@@ -1,0 +1,106 @@
+"""Peak resident memory that one step adds, each measured in a fresh process: `python -m bench.memory ours 8192x512`.
+
+The peak (VmHWM) is reset and the resident size read when inputs exist and are touched and libraries are warm; what the
+step adds includes its gradients. Linux only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from bench.contestants import TRAINING, Inputs, clip_contestants
+from bench.shapes import Shape
+from contrastive_ops.backends.cpu import release_workspace
+
+WARM_UP_ROWS = 32
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class AddedMemory(NamedTuple):
+    """One step in a fresh process."""
+
+    bytes: int
+    seconds: float  # of that one cold step: for orientation only
+
+
+def can_measure() -> bool:
+    """Whether the system can reset the peak of a process."""
+    return os.access("/proc/self/clear_refs", os.W_OK)
+
+
+def added_peak(
+    contestant: str,
+    shape: Shape,
+    *,
+    mode: str = TRAINING,
+    backend: str | None = None,
+    threads: int = 1,
+    timeout: float = 1800.0,
+) -> AddedMemory:
+    """Run one step in a subprocess; RuntimeError with its last words if it fails."""
+    command = [sys.executable, "-m", "bench.memory", contestant, str(shape), mode, backend or "", str(threads)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=REPOSITORY)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{contestant} at {shape} took longer than {timeout:.0f} s") from error
+    if done.returncode:
+        last_words = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise RuntimeError(f"{contestant} at {shape} failed: {last_words}")
+    return AddedMemory(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def _measure_here(contestant_name: str, shape: Shape, mode: str, backend: str | None) -> AddedMemory:
+    contestant = clip_contestants(backend)[contestant_name]
+    inputs = Inputs.make(shape)
+    step = contestant.make_step(inputs, mode)
+    if contestant_name == "compile":
+        step()  # compiled for exactly this shape, so only a full step warms it up; it caches no memory of its own
+        inputs.restart()
+    else:
+        # a small problem loads the libraries; the workspace that it leaves behind is released, so that all of the
+        # real one counts
+        warm = Inputs.make(Shape(min(WARM_UP_ROWS, shape.n), shape.d))
+        contestant.make_step(warm, mode)()
+        del warm
+        release_workspace()
+    _return_free_memory()
+    before = _status_bytes("VmRSS")
+    with open("/proc/self/clear_refs", "w") as control:
+        control.write("5")  # resets VmHWM to the present size
+    start = time.perf_counter()
+    step()
+    seconds = time.perf_counter() - start
+    return AddedMemory(_status_bytes("VmHWM") - before, seconds)
+
+
+def _return_free_memory() -> None:
+    """Free memory that stays in the process would be reused by the step and hide what it needs."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)
+
+
+def _status_bytes(name: str) -> int:
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
+
+
+def main(arguments: list[str]) -> None:
+    contestant, shape, mode, backend, threads = arguments
+    torch.set_num_threads(int(threads))
+    print(json.dumps(_measure_here(contestant, Shape.parse(shape), mode, backend or None)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,33 @@
+"""Backend selection: the named one or the first without a reason against it; never a silent fallback."""
+
+from __future__ import annotations
+
+from contrastive_ops.backends.base import Backend, Wanted
+from contrastive_ops.backends.cpu import CpuBackend
+from contrastive_ops.backends.eager import EagerBackend
+from contrastive_ops.backends.reference import ReferenceBackend
+from contrastive_ops.problem import Problem
+
+__all__ = ["AUTOMATIC", "BACKENDS", "Backend", "Wanted", "check_backend_name", "select_backend"]
+
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (CpuBackend(), EagerBackend(), ReferenceBackend())}
+AUTOMATIC = ("cpu", "eager")  # tried in this order when no backend is named
+
+
+def check_backend_name(name: str | None) -> None:
+    """Raise if `name` is not a known backend."""
+    if name is not None and name not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)} or None, got {name!r}")
+
+
+def select_backend(problem: Problem, name: str | None) -> Backend:
+    """The backend called `name`, or for None the first of `AUTOMATIC` that can solve the problem."""
+    check_backend_name(name)
+    refusals = []
+    for candidate in (name,) if name is not None else AUTOMATIC:
+        backend = BACKENDS[candidate]
+        reasons = backend.reasons(problem)
+        if not reasons:
+            return backend
+        refusals.append(f"{candidate}: {'; '.join(reasons)}")
+    raise ValueError("no backend can solve this problem. " + " | ".join(refusals))

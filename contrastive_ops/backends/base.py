@@ -1,0 +1,40 @@
+"""What every backend offers: reasons why it cannot, the size of its state, forward and backward."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from contrastive_ops.problem import Gradients, Problem, Statistics
+
+
+class Wanted(NamedTuple):
+    """Which gradients to compute; the others are skipped."""
+
+    queries: bool
+    keys: bool
+    scale: bool
+    row_bias: bool
+    col_bias: bool
+
+
+class Backend(Protocol):
+    """Stateless; one module-level instance per backend."""
+
+    name: str
+    summary: str  # one line for the support table
+
+    def reasons(self, problem: Problem) -> list[str]:
+        """Why this backend cannot solve the problem; empty if it can. Looks at metadata only."""
+
+    def state_bytes(self, problem: Problem) -> int:
+        """Bytes that forward keeps for backward, besides inputs and statistics."""
+
+    def forward(self, problem: Problem) -> tuple[Statistics, Tensor | None]:
+        """The statistics and the state (uint8, `state_bytes` long; None stands for an empty one)."""
+
+    def backward(
+        self, problem: Problem, statistics: Statistics, upstream: Statistics, state: Tensor, wanted: Wanted
+    ) -> Gradients:
+        """Gradients for upstream gradients of the statistics (None stands for zero)."""

@@ -1,0 +1,288 @@
+"""Native C++ kernels for CPU tensors: policy, memory and addresses here, arithmetic in `csrc/cpu`."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.backends.base import Wanted
+from contrastive_ops.problem import Gradients, Problem, Statistics
+from contrastive_ops.relations import Relation
+
+try:
+    from contrastive_ops import _native
+except ImportError as error:
+    _native = None  # type: ignore[assignment]
+    _IMPORT_ERROR: ImportError | None = error
+else:
+    _IMPORT_ERROR = None
+
+ISA_VARIABLE = "CONTRASTIVE_OPS_CPU_ISA"  # baseline, avx2 or avx512; the best of the processor by default
+MAX_GROUPS = 8  # concurrency of the schedule; more costs locality
+SMALLEST_BLOCK, LARGEST_BLOCK = 96, 256  # of all tilings
+ALIGNMENT = 64
+
+_DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # enum DType in params.h
+
+
+class Tiling(NamedTuple):
+    """How the score matrix is cut; independent of the thread count, so that results are too."""
+
+    block_m: int
+    block_n: int
+    row_tiles: int
+    col_tiles: int
+    tiles: int  # all of them, or the upper triangle in self-similarity
+
+    @property
+    def groups(self) -> int:
+        return min(MAX_GROUPS, self.row_tiles, self.col_tiles)
+
+
+class CpuBackend:
+    name = "cpu"
+    summary = "native C++ (AVX-512, AVX2 or portable); O((M+N)*D) memory + budget"
+
+    def reasons(self, problem: Problem) -> list[str]:
+        reasons = []
+        if _IMPORT_ERROR is not None:
+            reasons.append(f"the native extension is not built ({_IMPORT_ERROR}): reinstall with a C++17 compiler")
+        if problem.queries.device.type != "cpu":
+            reasons.append(f"tensors must be on the CPU, got {problem.queries.device}")
+        return reasons
+
+    def state_bytes(self, problem: Problem) -> int:
+        return _state_layout(problem).total
+
+    def forward(self, problem: Problem) -> tuple[Statistics, Tensor | None]:
+        batch, m, n, _ = problem.sizes
+        rows, columns = _directions(problem)
+        has_sums = problem.positives is not None
+        new = problem.scale.new_empty
+        row_lse = new((batch, m)) if rows else None
+        col_lse = new((batch, n)) if columns else None
+        row_sum = new((batch, m)) if rows and has_sums else None
+        col_sum = new((batch, n)) if columns and has_sums else None
+        layout = _state_layout(problem)
+        state = _new_block(layout.total)
+        if batch * m * n == 0:
+            for lse, total in ((row_lse, row_sum), (col_lse, col_sum)):
+                if lse is not None:
+                    lse.fill_(-torch.inf)
+                if total is not None:
+                    total.zero_()
+        else:
+            call = _Call(problem, layout, state)
+            call.set(row_lse=row_lse, row_sum=row_sum, col_lse=col_lse, col_sum=col_sum)
+            scratch = _Layout()
+            if rows:
+                scratch.add("row_running", 2 * batch * m * call.item_bytes)
+            if columns:
+                scratch.add("col_running", 2 * batch * n * call.item_bytes)
+            if rows and has_sums:
+                scratch.add("row_positive", 8 * batch * m)
+            if columns and has_sums:
+                scratch.add("col_positive", 8 * batch * n)
+            call.run("forward", scratch)
+        if problem.self_similarity and problem.columns:
+            # one direction is the other; op outputs must not share memory
+            col_lse = row_lse.clone() if problem.rows and row_lse is not None else row_lse
+            col_sum = row_sum.clone() if problem.rows and row_sum is not None else row_sum
+            if not problem.rows:
+                row_lse = row_sum = None
+        return Statistics(row_lse, row_sum, col_lse, col_sum), state
+
+    def backward(
+        self, problem: Problem, statistics: Statistics, upstream: Statistics, state: Tensor, wanted: Wanted
+    ) -> Gradients:
+        batch, m, n, d = problem.sizes
+        if problem.self_similarity:
+            statistics, upstream = _merge_directions(statistics, upstream)
+        queries, keys = problem.queries, problem.keys
+        dqueries = queries.new_empty((batch, m, d)) if wanted.queries else None
+        dkeys = keys.new_empty((batch, n, d)) if wanted.keys else None
+        drow_bias = problem.scale.new_empty((batch, m), dtype=torch.float64) if wanted.row_bias else None
+        dcol_bias = problem.scale.new_empty((batch, n), dtype=torch.float64) if wanted.col_bias else None
+        dscale = problem.scale.new_zeros((), dtype=torch.float64) if wanted.scale else None
+        gradients = (dqueries, dkeys, drow_bias, dcol_bias)
+        if batch * m * n == 0:
+            for gradient in gradients:
+                if gradient is not None:
+                    gradient.zero_()
+        else:
+            call = _Call(problem, _state_layout(problem), state)
+            call.set(row_lse=statistics.row_lse, col_lse=statistics.col_lse)
+            call.set(**{f"d_{name}": value for name, value in upstream._asdict().items()})
+            call.set(dqueries=dqueries, dkeys=dkeys, drow_bias=drow_bias, dcol_bias=dcol_bias, dscale=dscale)
+            scratch = _Layout()
+            # dscale = <Q, dS K> needs one of the two products also where no gradient of the embeddings is wanted
+            for name, gradient, needed, elements in (
+                ("dq_accumulator", dqueries, wanted.queries or (wanted.scale and not wanted.keys), batch * m * d),
+                ("dk_accumulator", dkeys, wanted.keys, batch * n * d),
+            ):
+                if gradient is not None and gradient.dtype == problem.statistics_dtype:
+                    call.set(**{name: gradient})
+                elif needed:
+                    scratch.add(name, elements * call.item_bytes)
+            if wanted.scale:
+                scratch.add("dscale_partial", 8 * batch * (call.tiling.row_tiles + call.tiling.col_tiles))
+            call.run("backward", scratch)
+        narrow = [None if x is None else x.to(problem.scale.dtype) for x in (dscale, drow_bias, dcol_bias)]
+        return Gradients(dqueries, dkeys, *narrow)
+
+
+def release_workspace() -> None:
+    """Return the cached workspaces (at most two blocks, those of the last calls) to the operating system."""
+    if _native is not None:
+        _native.release_cached_blocks()
+
+
+class _Layout:
+    """Named, aligned pieces of one block; piece 0 starts at offset 0."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+        self.total = 0
+
+    def add(self, name: str, size: int) -> None:
+        self.offsets[name] = self.total
+        self.sizes[name] = size
+        self.total += -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class _Call:
+    """One call into the kernels: fills `Params` and keeps every tensor behind it alive."""
+
+    def __init__(self, problem: Problem, layout: _Layout, state: Tensor) -> None:
+        batch, m, n, d = problem.sizes
+        self.kernels = _kernels()
+        self.tiling = _tiling(problem)
+        self.item_bytes = problem.statistics_dtype.itemsize
+        self._alive: list[Tensor] = [problem.queries, problem.keys, state]
+        self._dtype = _DTYPE_CODES[problem.queries.dtype]
+        p = self._params = _native.Params()
+        p.dtype = self._dtype
+        p.batch, p.m, p.n, p.d = batch, m, n, d
+        p.threads = torch.get_num_threads()
+        p.scale = float(problem.scale)
+        p.has_positives = problem.positives is not None
+        p.rows, p.columns = _directions(problem)
+        p.self_similarity = problem.self_similarity
+        p.block_m, p.block_n, p.groups = self.tiling.block_m, self.tiling.block_n, self.tiling.groups
+        p.set_queries(problem.queries.data_ptr(), *problem.queries.stride())
+        p.set_keys(problem.keys.data_ptr(), *problem.keys.stride())
+        self.set(row_bias=problem.row_bias, col_bias=problem.col_bias)
+        self._add_clauses(problem.candidates, p.add_candidate_clause, m, n)
+        if problem.positives is not None:
+            self._add_clauses(problem.positives, p.add_positive_clause, m, n)
+        self._place(layout, state)
+        tile_bytes = p.block_m * p.block_n * self.item_bytes
+        p.kept_tiles = min(batch * self.tiling.tiles, layout.sizes["kept"] // tile_bytes)
+
+    def set(self, **tensors: Tensor | None) -> None:
+        """Point the parameters of these names at the tensors' memory."""
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                tensor = tensor.contiguous()
+                self._alive.append(tensor)
+                setattr(self._params, name, tensor.data_ptr())
+
+    def run(self, direction: str, scratch: _Layout) -> None:
+        """Allocate the scratch pieces and run the forward or backward pass."""
+        p = self._params
+        p.scratch_bytes = self.kernels.scratch_bytes(self._dtype, p.block_m, p.block_n)
+        scratch.add("scratch", p.scratch_bytes * p.threads)
+        self._place(scratch, _new_block(scratch.total))
+        getattr(self.kernels, direction)(p)
+
+    def _place(self, layout: _Layout, block: Tensor) -> None:
+        self._alive.append(block)
+        for name, offset in layout.offsets.items():
+            setattr(self._params, name, block.data_ptr() + offset)
+
+    def _add_clauses(self, relation: Relation, add: Any, m: int, n: int) -> None:
+        for clause in relation.clauses:
+            addresses = []
+            strides = []
+            for ids in (clause.row_ids, clause.col_ids):
+                if ids is not None:
+                    ids = ids.contiguous()
+                    self._alive.append(ids)
+                    strides.append(ids.shape[1] if ids.shape[0] > 1 else 0)
+                    addresses.append(ids.data_ptr())
+            # a diagonal outside the matrix stays outside, and arithmetic on it cannot overflow
+            offset = max(-m, min(n, clause.offset))
+            add(int(clause.kind), offset, *(addresses or (0, 0)), *(strides or (0, 0)))
+
+
+@cache
+def _kernels() -> Any:
+    return _native.kernels(os.environ.get(ISA_VARIABLE))
+
+
+def _new_block(size: int) -> Tensor:
+    """`size` bytes of reusable memory; the block returns to the cache when the tensor dies."""
+    return torch.frombuffer(_native.Block(max(size, 1)), dtype=torch.uint8)[:size]
+
+
+def _directions(problem: Problem) -> tuple[bool, bool]:
+    """Self-similarity needs one direction only: the other is the same."""
+    return (True, False) if problem.self_similarity else (problem.rows, problem.columns)
+
+
+def _merge_directions(statistics: Statistics, upstream: Statistics) -> tuple[Statistics, Statistics]:
+    """Self-similarity: row and column statistics are one, so their upstream gradients add up."""
+
+    def add(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+        return second if first is None else first if second is None else first + second
+
+    row_lse = statistics.row_lse if statistics.row_lse is not None else statistics.col_lse
+    return Statistics(row_lse, None, None, None), Statistics(
+        add(upstream.row_lse, upstream.col_lse), add(upstream.row_sum, upstream.col_sum), None, None
+    )
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _tiling(problem: Problem) -> Tiling:
+    """Tiles that fit the second-level cache beside their operands, fewer rows where the matrix is small.
+
+    Numbers and measurements: docs/cpu_kernels.md.
+    """
+    _, m, n, _ = problem.sizes
+    if problem.self_similarity:
+        block_m, block_n = (192, 192) if m > 512 else (96, 96)
+    else:
+        block_m, block_n = (192, 256) if m > 512 else (128, 128)
+    row_tiles, col_tiles = _ceil_div(m, block_m), _ceil_div(n, block_n)
+    tiles = row_tiles * (row_tiles + 1) // 2 if problem.self_similarity else row_tiles * col_tiles
+    return Tiling(block_m, block_n, row_tiles, col_tiles, tiles)
+
+
+def _state_layout(problem: Problem) -> _Layout:
+    """Packed operands, tile references and kept tiles; shapes as in `csrc/cpu/params.h`.
+
+    Sizes are bounds over all tilings, without a branch on M or N: a compiled graph serves every shape.
+    """
+    batch, m, n, d = problem.sizes
+    item = problem.statistics_dtype.itemsize
+    panel = _kernels().panel(_DTYPE_CODES[problem.queries.dtype])
+    d_padded, n_padded = _ceil_div(d, panel) * panel, _ceil_div(n, panel) * panel
+    layout = _Layout()
+    layout.add("packed_queries", batch * m * d_padded * item)
+    if problem.self_similarity:
+        layout.offsets["packed_keys"] = layout.offsets["packed_queries"]
+    else:
+        layout.add("packed_keys", batch * n * d_padded * item)
+    layout.add("packed_keys_t", batch * n_padded * d * item)
+    layout.add("tile_reference", batch * _ceil_div(m, SMALLEST_BLOCK) * _ceil_div(n, SMALLEST_BLOCK) * item)
+    all_scores = batch * (m + LARGEST_BLOCK) * (n + LARGEST_BLOCK) * item
+    layout.add("kept", torch.sym_min(problem.workspace_bytes, all_scores))
+    return layout

@@ -1,0 +1,137 @@
+"""InfoNCE (van den Oord et al. 2018, arXiv 1807.03748): one direction, with in-batch or given negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+
+from contrastive_ops.losses._common import (
+    check_pairs,
+    check_reduction,
+    inverse_temperature,
+    paired_scores,
+    reduce,
+)
+from contrastive_ops.losses._module import TemperatureLoss
+from contrastive_ops.ops import (
+    cross_entropy_of_positive,
+    merge_lse,
+    similarity_statistics,
+    streamed_row_lse,
+    summed_row_cross_entropy,
+)
+from contrastive_ops.ops.streamed import split_rows
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_embeddings
+from contrastive_ops.relations import diagonal, off_diagonal
+
+
+def info_nce(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    temperature: float | Tensor = 0.07,
+    negatives: Tensor | Iterable[Tensor] | None = None,
+    reduction: str = "mean",
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> Tensor:
+    """Cross-entropy of key i among the candidates of query i.
+
+        s_ij = <q_i, k_j> / temperature
+        loss_i = -s_ii + log( exp(s_ii) + sum_{j in negatives(i)} exp(s_ij) )
+
+    Args:
+        queries: `[M, D]`, usually L2-normalised (nothing is normalised here).
+        keys: `[M, D]`; key i is the positive of query i.
+        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        negatives: who the positive competes with.
+            None: the keys of the other queries.
+            `[K, D]`: these and no others, shared by all queries.
+            `[M, K, D]`: query i against its own K.
+            a sequence or any other iterable of `[K_c, D]` chunks: shared, visited once and never held whole.
+            Negatives receive gradients if they require them (in a tensor or a sequence; a chunk of another iterable
+            must not require any).
+        reduction: "mean", "sum", or "none" for the per-query losses `[M]`.
+        workspace_bytes: budget for scores kept from forward for backward.
+        backend: see `similarity_statistics`.
+
+    Returns:
+        float32 (float64 for float64 queries). Nothing is detached. A query without negatives has loss 0.
+
+    Raises:
+        ValueError, TypeError: for shapes, dtypes or options that do not fit, naming got and expected.
+    """
+    check_reduction(reduction)
+    check_pairs("queries", queries, "keys", keys)
+    scale = inverse_temperature(temperature)
+    if negatives is None and reduction != "none":
+        total = summed_row_cross_entropy(
+            queries,
+            keys,
+            scale=scale,
+            candidates=off_diagonal(),
+            positives=diagonal(),
+            workspace_bytes=workspace_bytes,
+            backend=backend,
+        )
+        return total if reduction == "sum" else total / max(queries.shape[0], 1)
+    if negatives is None:
+        row_lse, positive, _, _ = similarity_statistics(
+            queries,
+            keys,
+            scale=scale,
+            candidates=off_diagonal(),
+            positives=diagonal(),
+            workspace_bytes=workspace_bytes,
+            backend=backend,
+        )
+        assert row_lse is not None and positive is not None
+    else:
+        positive = paired_scores(queries, keys, scale)
+        row_lse = _negatives_lse(queries, negatives, scale, workspace_bytes, backend)
+    return reduce(cross_entropy_of_positive(row_lse, positive), reduction)
+
+
+def _negatives_lse(
+    queries: Tensor,
+    negatives: Tensor | Iterable[Tensor],
+    scale: float | Tensor,
+    workspace_bytes: int,
+    backend: str | None,
+) -> Tensor:
+    """LSE of every query over its negatives, [M]."""
+
+    def lse_over(rows: Tensor, keys: Tensor) -> Tensor:
+        lse = similarity_statistics(rows, keys, scale=scale, workspace_bytes=workspace_bytes, backend=backend).row_lse
+        assert lse is not None
+        return lse
+
+    if isinstance(negatives, Tensor):
+        if negatives.dim() == 3:
+            if negatives.shape[0] != queries.shape[0]:
+                raise ValueError(
+                    f"row-private negatives must be [M={queries.shape[0]}, K, D], got shape {tuple(negatives.shape)}"
+                )
+            return lse_over(queries.unsqueeze(1), negatives).squeeze(1)
+        if negatives.dim() != 2:
+            raise ValueError(f"negatives must be [K, D] or [M, K, D], got shape {tuple(negatives.shape)}")
+        if negatives.requires_grad:
+            return lse_over(queries, negatives)
+        chunks: Iterable[Tensor] = split_rows(negatives)
+    elif isinstance(negatives, Sequence) and any(isinstance(c, Tensor) and c.requires_grad for c in negatives):
+        for chunk in negatives:  # refuse before any work
+            check_embeddings("every chunk of negatives", chunk)
+        return merge_lse(*(lse_over(queries, chunk) for chunk in negatives))
+    elif isinstance(negatives, Iterable):
+        chunks = negatives
+    else:
+        raise TypeError(f"negatives must be a tensor or an iterable of tensors, got {type(negatives).__name__}")
+    return streamed_row_lse(queries, chunks, scale=scale, workspace_bytes=workspace_bytes, backend=backend)
+
+
+class InfoNCELoss(TemperatureLoss):
+    """`info_nce` as a module: `InfoNCELoss(temperature=0.07)(queries, keys, negatives=None)`."""
+
+    def forward(self, queries: Tensor, keys: Tensor, negatives: Tensor | Iterable[Tensor] | None = None) -> Tensor:
+        return info_nce(queries, keys, negatives=negatives, **self.options())

@@ -1,0 +1,89 @@
+"""How a problem crosses the operator schema: flat arguments out, the problem back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.problem import Problem, unflatten_relations
+
+PROBLEM_SCHEMA = (
+    "Tensor queries, Tensor keys, Tensor scale, Tensor? row_bias, Tensor? col_bias, "
+    "int[] clause_kinds, SymInt[] clause_offsets, Tensor[] clause_ids, int num_candidate_clauses, "
+    "bool has_positives, bool rows, bool columns, bool self_similarity, SymInt workspace_bytes, str? backend"
+)
+
+
+class Settings(NamedTuple):
+    """The arguments of `PROBLEM_SCHEMA` after the five differentiable ones."""
+
+    clause_kinds: list[int]
+    clause_offsets: list[int]
+    clause_ids: list[Tensor]
+    num_candidate_clauses: int
+    has_positives: bool
+    rows: bool
+    columns: bool
+    self_similarity: bool
+    workspace_bytes: int
+    backend: str | None
+
+
+NUM_INPUTS = 5  # queries, keys, scale, row_bias, col_bias
+
+
+def flatten(problem: Problem, backend: str | None, *, keep_scores: bool) -> Settings:
+    """Everything of the problem but its differentiable inputs; without `keep_scores` no workspace is used."""
+    kinds, offsets, ids, num_candidate_clauses = problem.flatten_relations()
+    return Settings(
+        kinds,
+        offsets,
+        ids,
+        num_candidate_clauses,
+        problem.positives is not None,
+        problem.rows,
+        problem.columns,
+        problem.self_similarity,
+        problem.workspace_bytes if keep_scores else 0,
+        backend,
+    )
+
+
+def unflatten(args: Sequence[Any]) -> tuple[Problem, str | None, Sequence[Any]]:
+    """(problem with a batch dimension, name of the backend, the remaining arguments)."""
+    end = NUM_INPUTS + len(Settings._fields)
+    settings = Settings(*args[NUM_INPUTS:end])
+    candidates, positives = unflatten_relations(
+        settings.clause_kinds, settings.clause_offsets, settings.clause_ids, settings.num_candidate_clauses
+    )
+    queries, keys, scale, row_bias, col_bias = args[:NUM_INPUTS]
+    problem = Problem(
+        queries=queries,
+        keys=keys,
+        scale=scale,
+        row_bias=row_bias,
+        col_bias=col_bias,
+        candidates=candidates,
+        positives=positives if settings.has_positives else None,
+        rows=settings.rows,
+        columns=settings.columns,
+        self_similarity=settings.self_similarity,
+        workspace_bytes=settings.workspace_bytes,
+    ).batched()
+    return problem, settings.backend, args[end:]
+
+
+def without_autocast(problem: Problem) -> AbstractContextManager[Any]:
+    """Inputs are cast while the problem is built; inside an operator every product keeps its dtype."""
+    kind = problem.queries.device.type
+    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if active else nullcontext()
+
+
+def differentiable_inputs(problem: Problem) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """The five inputs in schema order."""
+    return problem.queries, problem.keys, problem.scale, problem.row_bias, problem.col_bias

@@ -1,0 +1,210 @@
+"""The primitive: differentiable row and column statistics of a score matrix that is never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.backends import Wanted, check_backend_name, select_backend
+from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.schema import (
+    NUM_INPUTS,
+    PROBLEM_SCHEMA,
+    differentiable_inputs,
+    flatten,
+    unflatten,
+    without_autocast,
+)
+from contrastive_ops.problem import (
+    DEFAULT_WORKSPACE_BYTES,
+    Problem,
+    Statistics,
+    build_problem,
+)
+from contrastive_ops.relations import Relation, all_pairs
+
+torch.library.define(
+    "contrastive_ops::similarity_statistics",
+    f"({PROBLEM_SCHEMA}) -> (Tensor row_lse, Tensor row_sum, Tensor col_lse, Tensor col_sum, Tensor state)",
+)
+torch.library.define(
+    "contrastive_ops::similarity_statistics_backward",
+    f"({PROBLEM_SCHEMA}, Tensor row_lse, Tensor row_sum, Tensor col_lse, Tensor col_sum, Tensor state, "
+    "Tensor? d_row_lse, Tensor? d_row_sum, Tensor? d_col_lse, Tensor? d_col_sum, bool[] wanted) "
+    "-> (Tensor dqueries, Tensor dkeys, Tensor dscale, Tensor drow_bias, Tensor dcol_bias)",
+)
+
+
+def similarity_statistics(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    scale: float | Tensor = 1.0,
+    row_bias: Tensor | None = None,
+    col_bias: Tensor | None = None,
+    candidates: Relation | None = None,
+    positives: Relation | None = None,
+    rows: bool = True,
+    columns: bool = False,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> Statistics:
+    """Log-sum-exp over candidates and sum over positives, per row and per column of the scores.
+
+        s_ij      = scale * <q_i, k_j> + row_bias_i + col_bias_j
+        row_lse_i = log sum_{j: (i,j) in candidates} exp(s_ij)      row_sum_i = sum_{j: (i,j) in positives} s_ij
+        col_lse_j = log sum_{i: (i,j) in candidates} exp(s_ij)      col_sum_j = sum_{i: (i,j) in positives} s_ij
+
+    The M x N scores are walked in tiles and never stored (but for `workspace_bytes`). All four statistics are
+    differentiable once, in every floating input; a second backward raises.
+
+    Args:
+        queries: `[M, D]` or `[B, M, D]`; float32, float64, bfloat16 or float16, any strides.
+        keys: `[N, D]` or `[B, N, D]`, same dtype and device. Passing the *same tensor* as `queries` with
+            symmetric relations visits only half of the pairs.
+        scale: multiplies the products (the inverse of a temperature); float or one-element tensor.
+        row_bias: `[M]` or `[B, M]`, added to the scores of a row.
+        col_bias: `[N]` or `[B, N]`, added to the scores of a column, `log w_j` for weighted candidates.
+        candidates: pairs inside the log-sum-exp; None means all pairs.
+        positives: pairs whose scores are summed; None means no sums.
+        rows, columns: which directions to compute, both from one pass.
+        workspace_bytes: upper bound for scores kept from forward for backward; more is faster, 0 recomputes all.
+        backend: None for the first that can, or the name of one (`"cpu"`, `"eager"`, `"reference"`).
+
+    Returns:
+        `Statistics(row_lse, row_sum, col_lse, col_sum)`, `[M]`/`[N]` or `[B, M]`/`[B, N]`, float32 (float64 for
+        float64 inputs); fields that were not asked for are None. A line without candidates has lse = -inf and
+        gradient 0; a line without positives has sum 0.
+
+    Raises:
+        ValueError, TypeError: naming got and expected, before any work is done.
+    """
+    check_backend_name(backend)
+    problem = build_problem(
+        queries,
+        keys,
+        scale=scale,
+        row_bias=row_bias,
+        col_bias=col_bias,
+        candidates=all_pairs() if candidates is None else candidates,
+        positives=positives,
+        rows=rows,
+        columns=columns,
+        workspace_bytes=workspace_bytes,
+    )
+    inputs = differentiable_inputs(problem)
+    needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    settings = flatten(problem, backend, keep_scores=needs_grad)
+    if not needs_grad:
+        outputs = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)[:4]
+    elif problem.self_similarity:  # queries and keys are one input of the graph, and so are the biases
+        outputs = _SimilarityStatistics.apply(problem.queries, None, problem.scale, problem.row_bias, None, settings)  # type: ignore[no-untyped-call]
+    else:
+        outputs = _SimilarityStatistics.apply(*inputs, settings)  # type: ignore[no-untyped-call]
+    row_lse, row_sum, col_lse, col_sum = outputs
+    has_sums = positives is not None
+    return Statistics(
+        row_lse if rows else None,
+        row_sum if rows and has_sums else None,
+        col_lse if columns else None,
+        col_sum if columns and has_sums else None,
+    )
+
+
+class _SimilarityStatistics(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries, keys, scale, row_bias, col_bias, settings):  # type: ignore[no-untyped-def]
+        if settings.self_similarity:
+            keys, col_bias = queries, row_bias
+        inputs = (queries, keys, scale, row_bias, col_bias)
+        *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
+        ctx.save_for_backward(*inputs, *statistics, state, *settings.clause_ids)
+        ctx.settings = settings
+        ctx.set_materialize_grads(False)
+        return tuple(statistics)
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, d_row_lse, d_row_sum, d_col_lse, d_col_sum):  # type: ignore[no-untyped-def]
+        saved = ctx.saved_tensors
+        inputs, statistics, state, ids = saved[:5], saved[5:9], saved[9], list(saved[10:])
+        settings = ctx.settings._replace(clause_ids=ids)
+        wanted = list(ctx.needs_input_grad[:5])  # in self-similarity, queries collect both roles
+        grads = torch.ops.contrastive_ops.similarity_statistics_backward(
+            *inputs, *settings, *statistics, state, d_row_lse, d_row_sum, d_col_lse, d_col_sum, wanted
+        )
+        return *(grad if want else None for grad, want in zip(grads, wanted, strict=True)), None
+
+
+@torch.library.impl("contrastive_ops::similarity_statistics", "CompositeExplicitAutograd")
+def _forward_impl(*args):  # type: ignore[no-untyped-def]
+    problem, name, _ = unflatten(args)
+    with without_autocast(problem):
+        statistics, state = select_backend(problem, name).forward(problem)
+    absent = problem.scale.new_empty
+    return (
+        *(absent((0,)) if value is None else _as_given(value, args[0]) for value in statistics),
+        absent((0,), dtype=torch.uint8) if state is None else state,
+    )
+
+
+@torch.library.register_fake("contrastive_ops::similarity_statistics")
+def _forward_fake(*args):  # type: ignore[no-untyped-def]
+    problem, name, _ = unflatten(args)
+    row_shape, col_shape = args[0].shape[:-1], args[1].shape[:-1]
+    has_sums = problem.positives is not None
+    new = problem.scale.new_empty
+    return (
+        new(row_shape if problem.rows else (0,)),
+        new(row_shape if problem.rows and has_sums else (0,)),
+        new(col_shape if problem.columns else (0,)),
+        new(col_shape if problem.columns and has_sums else (0,)),
+        new((select_backend(problem, name).state_bytes(problem),), dtype=torch.uint8),
+    )
+
+
+def _as_given(value: Tensor, queries: Tensor) -> Tensor:
+    """Without the batch dimension that the operator added, if it did."""
+    return value if queries.dim() == 3 else value.squeeze(0)
+
+
+def _present_statistics(problem: Problem, values: Sequence[Tensor | None], queries: Tensor) -> Statistics:
+    """The statistics that the problem has, with a batch dimension."""
+    has_sums = problem.positives is not None
+    present = (problem.rows, problem.rows and has_sums, problem.columns, problem.columns and has_sums)
+    batched = queries.dim() == 3
+    return Statistics(
+        *(
+            None if value is None or not here else value if batched else value.unsqueeze(0)
+            for value, here in zip(values, present, strict=True)
+        )
+    )
+
+
+@torch.library.impl("contrastive_ops::similarity_statistics_backward", "CompositeExplicitAutograd")
+def _backward_impl(*args):  # type: ignore[no-untyped-def]
+    problem, name, rest = unflatten(args)
+    statistics = _present_statistics(problem, rest[0:4], args[0])
+    upstream = _present_statistics(problem, rest[5:9], args[0])
+    with without_autocast(problem):
+        gradients = select_backend(problem, name).backward(problem, statistics, upstream, rest[4], Wanted(*rest[9]))
+    absent = problem.scale.new_empty
+    return tuple(
+        absent((0,)) if value is None else value if value.dim() == 0 else _as_given(value, args[0])
+        for value in gradients
+    )
+
+
+@torch.library.register_fake("contrastive_ops::similarity_statistics_backward")
+def _backward_fake(*args):  # type: ignore[no-untyped-def]
+    problem, _, rest = unflatten(args)
+    wanted = rest[9]
+    absent = problem.scale.new_empty
+
+    def like(value: Tensor | None, want: bool) -> Tensor:
+        return value.new_empty(value.shape) if want and value is not None else absent((0,))
+
+    return tuple(like(value, want) for value, want in zip(args[:NUM_INPUTS], wanted, strict=True))

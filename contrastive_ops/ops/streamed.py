@@ -1,0 +1,159 @@
+"""Log-sum-exp over keys that come in chunks and are never held whole; each chunk is visited once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.backends import Wanted, check_backend_name
+from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.schema import differentiable_inputs, flatten
+from contrastive_ops.problem import (
+    DEFAULT_WORKSPACE_BYTES,
+    Problem,
+    autocast,
+    build_problem,
+    check_embeddings,
+    check_scale,
+    statistics_dtype,
+)
+from contrastive_ops.relations import all_pairs
+
+CHUNK_ROWS = 65536  # a tensor of keys is walked in slices of this many rows
+
+
+def streamed_row_lse(
+    queries: Tensor,
+    chunks: Iterable[Tensor],
+    *,
+    scale: float | Tensor = 1.0,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> Tensor:
+    """lse_i = log sum_j exp(scale * <q_i, k_j>) over all keys of all chunks, each visited once.
+
+    Where FlashAttention accumulates the softmax-weighted mean of the values, this accumulates the softmax-weighted
+    mean of the keys u_i = sum_j p_ij k_j: that is all that backward needs,
+
+        dq_i = g_i * scale * u_i            dscale = sum_i g_i <q_i, u_i>
+
+    so no chunk is needed again and nothing of it is kept. Memory: O(M*D) and one chunk.
+
+    Args:
+        queries: `[M, D]`.
+        chunks: an iterable of `[K_c, D]` tensors (a queue, a memory bank, slices of a memory-mapped array), **without
+            gradient**; K_c may differ. Chunks of another floating dtype or device are cast and moved one at a time.
+        scale: float or one-element tensor, with gradient.
+
+    Returns:
+        `[M]`, float32 (float64 for float64 queries); -inf where there is no key at all.
+    """
+    check_embeddings("queries", queries)
+    if queries.dim() != 2:
+        raise ValueError(f"queries must be [M, D] beside streamed chunks, got shape {tuple(queries.shape)}")
+    scale_tensor = check_scale(scale, queries.device, statistics_dtype(queries.dtype))
+    if not isinstance(chunks, Iterable):
+        raise TypeError(f"chunks must be an iterable of tensors, got {type(chunks).__name__}")
+    check_backend_name(backend)
+    if isinstance(chunks, Sequence):  # refuse before any work; what is not a sequence is checked as it comes
+        for chunk in chunks:
+            _check_chunk(chunk, queries)
+    if torch.is_grad_enabled() and (queries.requires_grad or scale_tensor.requires_grad):
+        lse: Tensor = _StreamedRowLse.apply(autocast(queries), scale_tensor, chunks, workspace_bytes, backend)  # type: ignore[no-untyped-call]
+        return lse
+    return _lse_and_mean(autocast(queries).to(scale_tensor.dtype) * scale_tensor, chunks, 0, backend, with_mean=False)[
+        0
+    ]
+
+
+def split_rows(keys: Tensor) -> Iterable[Tensor]:
+    """Slices of at most `CHUNK_ROWS` rows, so that a memory-mapped tensor is read piece by piece."""
+    if torch.compiler.is_compiling():  # a loop over slices would fix the number of rows in the graph
+        return [keys]
+    return (keys[start : start + CHUNK_ROWS] for start in range(0, keys.shape[0], CHUNK_ROWS))
+
+
+class _StreamedRowLse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries, scale, chunks, workspace_bytes, backend):  # type: ignore[no-untyped-def]
+        # the scale is folded into the queries: the gradient of the folded queries is then u itself, also at scale 0
+        lse, mean = _lse_and_mean(queries.to(scale.dtype) * scale, chunks, workspace_bytes, backend, with_mean=True)
+        ctx.save_for_backward(queries, scale, mean)
+        return lse
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, d_lse):  # type: ignore[no-untyped-def]
+        queries, scale, mean = ctx.saved_tensors
+        needs_queries, needs_scale = ctx.needs_input_grad[:2]
+        # dq_i = g_i * scale * u_i
+        dqueries = (mean * (d_lse * scale)[:, None]).to(queries.dtype) if needs_queries else None
+        # dscale = sum_i g_i <q_i, u_i>
+        dscale = (mean * queries * d_lse[:, None]).sum() if needs_scale else None
+        return dqueries, dscale, None, None, None
+
+
+def _lse_and_mean(
+    scaled: Tensor, chunks: Iterable[Tensor], workspace_bytes: int, backend: str | None, *, with_mean: bool
+) -> tuple[Tensor, Tensor | None]:
+    """(lse [M], softmax-weighted mean of all keys [M, D] or None) for queries that hold the scale."""
+    lse = scaled.new_full((scaled.shape[0],), -torch.inf)
+    mean = torch.zeros_like(scaled) if with_mean else None
+    for chunk in chunks:
+        problem = _chunk_problem(scaled, chunk, workspace_bytes)
+        chunk_lse, chunk_mean = _chunk_lse_and_mean(problem, backend, with_mean)
+        merged = torch.logaddexp(lse, chunk_lse)
+        if mean is not None and chunk_mean is not None:
+            # u = sum_c exp(lse_c - lse) u_c
+            mean.mul_(_share(lse, merged)[:, None]).addcmul_(chunk_mean, _share(chunk_lse, merged)[:, None])
+        lse = merged
+    return lse, mean
+
+
+def _share(part: Tensor, merged: Tensor) -> Tensor:
+    """exp(part - merged); 0 while nothing has been seen, where it would be exp(-inf + inf)."""
+    return torch.where(merged == -torch.inf, 0.0, (part - merged).exp())
+
+
+def _check_chunk(chunk: Tensor, queries: Tensor) -> None:
+    check_embeddings("every chunk of negatives", chunk)
+    if chunk.dim() != 2 or chunk.shape[1] != queries.shape[1]:
+        raise ValueError(f"every chunk must be [K_c, D={queries.shape[1]}], got shape {tuple(chunk.shape)}")
+    if chunk.requires_grad:
+        raise ValueError("a streamed chunk requires grad, expected none: detach it, or pass a tensor or a sequence")
+
+
+def _chunk_problem(scaled: Tensor, chunk: Tensor, workspace_bytes: int) -> Problem:
+    _check_chunk(chunk, scaled)
+    with torch.autocast(scaled.device.type, enabled=False):
+        return build_problem(
+            scaled,
+            chunk.to(scaled),
+            scale=1.0,
+            row_bias=None,
+            col_bias=None,
+            candidates=all_pairs(),
+            positives=None,
+            rows=True,
+            columns=False,
+            workspace_bytes=workspace_bytes,
+        )
+
+
+def _chunk_lse_and_mean(problem: Problem, backend: str | None, with_mean: bool) -> tuple[Tensor, Tensor | None]:
+    inputs = differentiable_inputs(problem)
+    settings = flatten(problem, backend, keep_scores=with_mean)
+    *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
+    lse = statistics[0]
+    if not with_mean:
+        return lse, None
+    # the gradient of sum_i lse_i in the (folded) queries is the mean itself
+    upstream = (torch.ones_like(lse), None, None, None)
+    wanted = Wanted(queries=True, keys=False, scale=False, row_bias=False, col_bias=False)
+    mean = torch.ops.contrastive_ops.similarity_statistics_backward(
+        *inputs, *settings, *statistics, state, *upstream, list(wanted)
+    )[0]
+    return lse, mean

@@ -1,0 +1,122 @@
+"""Which pairs (i, j) take part in a reduction: built from ids and diagonals, never a stored M x N mask.
+
+A relation is the intersection of at most two clauses. `all_pairs()` has none. Clauses combine with `&`:
+
+    same(labels) & off_diagonal()        # SupCon positives: same label, not the anchor itself
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+MAX_CLAUSES = 2
+
+
+class ClauseKind(IntEnum):
+    """Order is shared with `enum ClauseKind` in `csrc/cpu/params.h`."""
+
+    DIAGONAL = 0
+    OFF_DIAGONAL = 1
+    SAME = 2
+    DIFFERENT = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Clause:
+    """One condition on a pair (i, j).
+
+    DIAGONAL: j == i + offset.  OFF_DIAGONAL: j != i + offset.
+    SAME: row_ids[i] == col_ids[j].  DIFFERENT: row_ids[i] != col_ids[j].
+    """
+
+    kind: ClauseKind
+    offset: int = 0
+    row_ids: Tensor | None = None  # [M] or [B, M], integer
+    col_ids: Tensor | None = None  # [N] or [B, N], integer
+
+    @property
+    def uses_ids(self) -> bool:
+        return self.kind in (ClauseKind.SAME, ClauseKind.DIFFERENT)
+
+    def mask(self, rows: slice, cols: slice, device: torch.device) -> Tensor:
+        """Bool mask of a block, [m, n] or [B, m, n]."""
+        if self.row_ids is not None and self.col_ids is not None:
+            equal = self.row_ids[..., rows, None] == self.col_ids[..., None, cols]
+            return equal if self.kind == ClauseKind.SAME else ~equal
+        i = torch.arange(rows.start, rows.stop, device=device)[:, None]
+        j = torch.arange(cols.start, cols.stop, device=device)[None, :]
+        on_diagonal = j == i + self.offset
+        return on_diagonal if self.kind == ClauseKind.DIAGONAL else ~on_diagonal
+
+
+@dataclass(frozen=True, eq=False)
+class Relation:
+    """The intersection of its clauses; no clause means every pair."""
+
+    clauses: tuple[Clause, ...] = ()
+
+    def __and__(self, other: Relation) -> Relation:
+        clauses = self.clauses + other.clauses
+        if len(clauses) > MAX_CLAUSES:
+            raise ValueError(
+                f"a relation holds at most {MAX_CLAUSES} clauses, got {len(clauses)}: "
+                "encode further conditions in the ids themselves"
+            )
+        return Relation(clauses)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """True if (i, j) belongs exactly when (j, i) does, for rows and columns that are the same items."""
+        return all(
+            clause.row_ids is clause.col_ids if clause.uses_ids else clause.offset == 0 for clause in self.clauses
+        )
+
+    def for_rows(self, rows: slice) -> Relation:
+        """The same relation for a contiguous part of the rows, renumbered from 0."""
+        return Relation(
+            tuple(
+                Clause(c.kind, c.offset + rows.start, None if c.row_ids is None else c.row_ids[..., rows], c.col_ids)
+                for c in self.clauses
+            )
+        )
+
+    def mask(self, rows: slice, cols: slice, device: torch.device) -> Tensor | None:
+        """Bool mask of a block ([m, n] or [B, m, n]), or None where every pair belongs."""
+        block = None
+        for clause in self.clauses:
+            part = clause.mask(rows, cols, device)
+            block = part if block is None else block & part
+        return block
+
+
+def all_pairs() -> Relation:
+    """Every pair."""
+    return Relation()
+
+
+def diagonal(offset: int = 0) -> Relation:
+    """Pairs with j == i + offset; the offset places local rows against gathered columns."""
+    return Relation((Clause(ClauseKind.DIAGONAL, offset=offset),))
+
+
+def off_diagonal(offset: int = 0) -> Relation:
+    """Pairs with j != i + offset."""
+    return Relation((Clause(ClauseKind.OFF_DIAGONAL, offset=offset),))
+
+
+def same(row_ids: Tensor, col_ids: Tensor | None = None) -> Relation:
+    """Pairs whose integer ids are equal. `row_ids [M]` or `[B, M]`; `col_ids` defaults to `row_ids`."""
+    return _by_ids(ClauseKind.SAME, row_ids, col_ids)
+
+
+def different(row_ids: Tensor, col_ids: Tensor | None = None) -> Relation:
+    """Pairs whose integer ids differ. `row_ids [M]` or `[B, M]`; `col_ids` defaults to `row_ids`."""
+    return _by_ids(ClauseKind.DIFFERENT, row_ids, col_ids)
+
+
+def _by_ids(kind: ClauseKind, row_ids: Tensor, col_ids: Tensor | None) -> Relation:
+    return Relation((Clause(kind, row_ids=row_ids, col_ids=row_ids if col_ids is None else col_ids),))

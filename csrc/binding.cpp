@@ -1,0 +1,168 @@
+// The only file that knows Python. Addresses arrive as integers; the caller keeps the memory alive.
+#include <omp.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <stdexcept>
+#include <string>
+
+#include "cpu/arena.h"
+#include "cpu/kernels.h"
+
+namespace py = pybind11;
+using contrastive_ops::Block;
+using contrastive_ops::Clause;
+using contrastive_ops::ClauseKind;
+using contrastive_ops::DType;
+using contrastive_ops::Embeddings;
+using contrastive_ops::Kernels;
+using contrastive_ops::Params;
+using contrastive_ops::Relation;
+
+namespace {
+
+const Kernels& kernels_or_throw(const char* isa) {
+  const Kernels* found = contrastive_ops::find_kernels(isa);
+  if (!found) throw py::value_error(std::string("this processor or build does not have the instruction set ") + isa);
+  return *found;
+}
+
+template <class T>
+void address(py::class_<Params>& cls, const char* name, T* Params::* member) {
+  cls.def_property(
+      name, [member](const Params& p) { return reinterpret_cast<std::uintptr_t>(p.*member); },
+      [member](Params& p, std::uintptr_t value) { p.*member = reinterpret_cast<T*>(value); });
+}
+
+// The best 10 ms of float FMAs over all threads at once, in GFLOP/s.
+double fma_peak(double seconds, int threads, const char* isa) {
+  using Clock = std::chrono::steady_clock;
+  const Kernels& k = kernels_or_throw(isa);
+  const auto burst_seconds = [&](int64_t iterations) {
+    const auto start = Clock::now();
+#pragma omp parallel num_threads(threads)
+    k.fma_burst(iterations);
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
+  int64_t iterations = 10000;
+  while (burst_seconds(iterations) < 0.01) iterations *= 2;
+  const double flops = 2.0 * 12 * (k.panel(DType::kFloat32) / 2) * double(iterations) * threads;
+  double best = 0;
+  for (const auto start = Clock::now(); std::chrono::duration<double>(Clock::now() - start).count() < seconds;) {
+    const double rate = flops / burst_seconds(iterations) * 1e-9;
+    best = rate > best ? rate : best;
+  }
+  return best;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "Native CPU kernels of contrastive_ops.";
+
+  py::class_<Block>(m, "Block", py::buffer_protocol(), "A reusable, writable block of memory.")
+      .def(py::init<std::size_t>())
+      .def_property_readonly("address", [](const Block& b) { return reinterpret_cast<std::uintptr_t>(b.data()); })
+      .def_buffer([](Block& b) {
+        return py::buffer_info(b.data(), 1, py::format_descriptor<std::uint8_t>::format(),
+                               static_cast<py::ssize_t>(b.bytes()));
+      });
+  m.def("release_cached_blocks", &contrastive_ops::release_cached_blocks);
+
+  py::class_<Params> params(m, "Params");
+  params.def(py::init([] { return Params{}; }))
+      .def_property(
+          "dtype", [](const Params& p) { return static_cast<int>(p.dtype); },
+          [](Params& p, int value) { p.dtype = static_cast<DType>(value); })
+      .def_readwrite("batch", &Params::batch)
+      .def_readwrite("m", &Params::m)
+      .def_readwrite("n", &Params::n)
+      .def_readwrite("d", &Params::d)
+      .def_readwrite("threads", &Params::threads)
+      .def_readwrite("scale", &Params::scale)
+      .def_readwrite("has_positives", &Params::has_positives)
+      .def_readwrite("rows", &Params::rows)
+      .def_readwrite("columns", &Params::columns)
+      .def_readwrite("self_similarity", &Params::self_similarity)
+      .def_readwrite("block_m", &Params::block_m)
+      .def_readwrite("block_n", &Params::block_n)
+      .def_readwrite("groups", &Params::groups)
+      .def_readwrite("kept_tiles", &Params::kept_tiles)
+      .def_readwrite("scratch_bytes", &Params::scratch_bytes);
+  const auto embeddings = [&](const char* name, Embeddings Params::* member) {
+    params.def(name,
+               [member](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t row_stride, int64_t d_stride) {
+                 p.*member = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
+               });
+  };
+  embeddings("set_queries", &Params::queries);
+  embeddings("set_keys", &Params::keys);
+  const auto relation = [&](const char* name, Relation Params::* member) {
+    params.def(name, [member](Params& p, int kind, int64_t offset, std::uintptr_t row_ids, std::uintptr_t col_ids,
+                              int64_t row_batch_stride, int64_t col_batch_stride) {
+      Relation& r = p.*member;
+      if (r.count == contrastive_ops::kMaxClauses) throw py::value_error("too many clauses");
+      r.clauses[r.count++] = {static_cast<ClauseKind>(kind),
+                              offset,
+                              reinterpret_cast<const int64_t*>(row_ids),
+                              reinterpret_cast<const int64_t*>(col_ids),
+                              row_batch_stride,
+                              col_batch_stride};
+    });
+  };
+  relation("add_candidate_clause", &Params::candidates);
+  relation("add_positive_clause", &Params::positives);
+  address(params, "row_bias", &Params::row_bias);
+  address(params, "col_bias", &Params::col_bias);
+  address(params, "packed_queries", &Params::packed_queries);
+  address(params, "packed_keys", &Params::packed_keys);
+  address(params, "packed_keys_t", &Params::packed_keys_t);
+  address(params, "tile_reference", &Params::tile_reference);
+  address(params, "kept", &Params::kept);
+  address(params, "scratch", &Params::scratch);
+  address(params, "row_lse", &Params::row_lse);
+  address(params, "row_sum", &Params::row_sum);
+  address(params, "col_lse", &Params::col_lse);
+  address(params, "col_sum", &Params::col_sum);
+  address(params, "row_running", &Params::row_running);
+  address(params, "col_running", &Params::col_running);
+  address(params, "row_positive", &Params::row_positive);
+  address(params, "col_positive", &Params::col_positive);
+  address(params, "d_row_lse", &Params::d_row_lse);
+  address(params, "d_row_sum", &Params::d_row_sum);
+  address(params, "d_col_lse", &Params::d_col_lse);
+  address(params, "d_col_sum", &Params::d_col_sum);
+  address(params, "dq_accumulator", &Params::dq_accumulator);
+  address(params, "dk_accumulator", &Params::dk_accumulator);
+  address(params, "dqueries", &Params::dqueries);
+  address(params, "dkeys", &Params::dkeys);
+  address(params, "drow_bias", &Params::drow_bias);
+  address(params, "dcol_bias", &Params::dcol_bias);
+  address(params, "dscale_partial", &Params::dscale_partial);
+  address(params, "dscale", &Params::dscale);
+
+  py::class_<Kernels>(m, "Kernels", "The kernels of one instruction set.")
+      .def_property_readonly("name", [](const Kernels& k) { return k.name; })
+      .def("panel", [](const Kernels& k, int dtype) { return k.panel(static_cast<DType>(dtype)); })
+      .def("scratch_bytes",
+           [](const Kernels& k, int dtype, int64_t block_m, int64_t block_n) {
+             return k.scratch_bytes(static_cast<DType>(dtype), block_m, block_n);
+           })
+      .def(
+          "forward", [](const Kernels& k, const Params& p) { k.forward(p); }, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "backward", [](const Kernels& k, const Params& p) { k.backward(p); },
+          py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "kernels", [](std::optional<std::string> isa) { return &kernels_or_throw(isa ? isa->c_str() : nullptr); },
+      py::arg("isa") = py::none(), py::return_value_policy::reference,
+      "The kernels of the named instruction set (baseline, avx2, avx512), by default the best of this processor.");
+  m.def(
+      "fma_peak",
+      [](double seconds, int threads, std::optional<std::string> isa) {
+        return fma_peak(seconds, threads, isa ? isa->c_str() : nullptr);
+      },
+      py::arg("seconds") = 0.1, py::arg("threads") = 1, py::arg("isa") = py::none(),
+      py::call_guard<py::gil_scoped_release>(), "Best 10 ms rate of float32 FMAs on `threads` threads, in GFLOP/s.");
+}

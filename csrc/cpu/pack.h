@@ -1,0 +1,73 @@
+// Packed copies of the operands, and the way back: any strides and storage type in, statistics type inside.
+#pragma once
+
+#include "convert.h"
+
+namespace contrastive_ops {
+namespace CONTRASTIVE_ISA {
+
+// dst[d / kPanel][rows][kPanel], the last panel padded with zeros.
+template <class T, class S>
+void pack_rows(const S* src, int64_t row_stride, int64_t d_stride, int64_t rows, int64_t d, T* dst) {
+  constexpr int W = kPanel<T>;
+  for (int64_t x = 0; x < d; x += W) {
+    const int64_t width = d - x < W ? d - x : W;
+    for (int64_t i = 0; i < rows; ++i, dst += W) {
+      const S* line = src + i * row_stride + x * d_stride;
+      if (d_stride == 1 && width == W) {
+        for (int q = 0; q < W; ++q) dst[q] = widen<T>(line[q]);
+      } else {
+        for (int64_t q = 0; q < W; ++q) dst[q] = q < width ? widen<T>(line[q * d_stride]) : T(0);
+      }
+    }
+  }
+}
+
+// dst[col panel][d][kPanel], the last panel padded with zeros.
+template <class T, class S>
+void pack_rows_transposed(const S* src, int64_t row_stride, int64_t d_stride, int64_t cols, int64_t d, T* dst) {
+  constexpr int W = kPanel<T>;
+  constexpr int64_t kStep = 16;  // d values per visit of a line, so that lines are read whole
+  for (int64_t j = 0; j < cols; j += W, dst += d * W) {
+    const int64_t width = cols - j < W ? cols - j : W;
+    for (int64_t x = 0; x < d; x += kStep) {
+      const int64_t depth = d - x < kStep ? d - x : kStep;
+      for (int64_t q = 0; q < width; ++q) {
+        const S* line = src + (j + q) * row_stride + x * d_stride;
+        for (int64_t y = 0; y < depth; ++y) dst[(x + y) * W + q] = widen<T>(line[y * d_stride]);
+      }
+      for (int64_t y = 0; y < depth; ++y)
+        for (int64_t q = width; q < W; ++q) dst[(x + y) * W + q] = T(0);
+    }
+  }
+}
+
+// out[rows][d] = scale * accumulated, converted; returns sum of accumulated * operand, operand packed by pack_rows.
+template <class T, class S>
+double finish_gradient(const T* accumulated, const T* operand, int64_t rows, int64_t d, T scale, bool wants_dot,
+                       S* out) {
+  constexpr int W = kPanel<T>, L = kLanes<T>;
+  double total = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* line = accumulated + i * d;
+    if (wants_dot) {
+      Vec<T> dot = {};
+      T rest = 0;
+      for (int64_t x = 0; x < d; x += W) {
+        const T* packed = operand + x * rows + i * W;
+        if (d - x >= W) {
+          dot += load<T>(line + x) * load<T>(packed) + load<T>(line + x + L) * load<T>(packed + L);
+        } else {
+          for (int64_t q = 0; q < d - x; ++q) rest += line[x + q] * packed[q];
+        }
+      }
+      total += double(horizontal_sum<T>(dot)) + double(rest);
+    }
+    if (out)
+      for (int64_t x = 0; x < d; ++x) out[i * d + x] = Narrow<S, T>::from(line[x] * scale);
+  }
+  return total;
+}
+
+}  // namespace CONTRASTIVE_ISA
+}  // namespace contrastive_ops

@@ -1,0 +1,95 @@
+// The description of the work that crosses from Python to the kernels: pointers, sizes, strides in elements.
+// No torch types; memory belongs to the caller, who keeps it alive through the call.
+#pragma once
+
+#include <cstdint>
+
+namespace contrastive_ops {
+
+enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
+
+// Order shared with ClauseKind in contrastive_ops/relations.py.
+enum class ClauseKind : int { kDiagonal = 0, kOffDiagonal = 1, kSame = 2, kDifferent = 3 };
+
+struct Clause {
+  ClauseKind kind;
+  int64_t offset;          // diagonals: j == i + offset
+  const int64_t* row_ids;  // [M] of each batch
+  const int64_t* col_ids;  // [N] of each batch
+  int64_t row_batch_stride;
+  int64_t col_batch_stride;
+};
+
+constexpr int kMaxClauses = 2;
+
+struct Relation {
+  int count;  // clauses used; 0 means every pair
+  Clause clauses[kMaxClauses];
+};
+
+struct Embeddings {
+  const void* data;  // [B, rows, D] in Params::dtype
+  int64_t batch_stride, row_stride, d_stride;
+};
+
+// "Statistics type" below: float, or double where dtype is kFloat64.
+struct Params {
+  DType dtype;
+  int64_t batch, m, n, d;
+  int threads;
+
+  Embeddings queries;  // [B, M, D]
+  Embeddings keys;     // [B, N, D]
+  double scale;
+  const void* row_bias;  // [B, M] statistics type, or null
+  const void* col_bias;  // [B, N] statistics type, or null
+  Relation candidates;
+  Relation positives;
+  bool has_positives;
+  bool rows, columns;    // directions wanted
+  bool self_similarity;  // keys are the queries and only row statistics are asked for: upper triangle
+
+  // Tiling (chosen by the caller). block_n is a multiple of the panel; with self_similarity block_m == block_n.
+  int64_t block_m, block_n;
+  int groups;  // row groups and column groups of the schedule, at most the number of tiles in each direction
+
+  // Packed operands, statistics type; d_padded = d rounded up to the panel, n_padded = n likewise.
+  void* packed_queries;  // [B][row block][d_padded / panel][rows of block][panel]
+  void* packed_keys;     // [B][col block][d_padded / panel][cols of block][panel]; null if not needed
+  void* packed_keys_t;   // [B][n_padded / panel][d][panel]
+
+  // Per tile: the reference of its exponentials, -inf: no candidates, NaN: scores are kept instead.
+  void* tile_reference;  // [B][tiles] statistics type: [row tiles][col tiles], or its upper triangle
+  void* kept;            // [kept_tiles][block_m * block_n] statistics type
+  int64_t kept_tiles;
+
+  void* scratch;  // [threads][scratch_bytes]
+  int64_t scratch_bytes;
+
+  // Forward outputs, statistics type, [B, M] or [B, N]; null where not wanted.
+  void* row_lse;
+  void* row_sum;
+  void* col_lse;
+  void* col_sum;
+  // Running (reference, sum) of each line and the positives' sums in double.
+  void* row_running;  // [B][M] pairs of statistics type; null if rows are not wanted
+  void* col_running;
+  double* row_positive;
+  double* col_positive;
+
+  // Backward: upstream gradients (null: zero) and outputs (null: not wanted).
+  const void* d_row_lse;  // [B, M]
+  const void* d_row_sum;
+  const void* d_col_lse;  // [B, N]
+  const void* d_col_sum;
+  void* dq_accumulator;    // [B, M, D] statistics type: dS K, before the factor scale
+  void* dk_accumulator;    // [B, N, D]
+  void* dqueries;          // [B, M, D] in dtype, contiguous; may be the accumulator itself
+  void* dkeys;             // [B, N, D]
+  double* drow_bias;       // [B, M], double: long sums of terms of one sign
+  double* dcol_bias;       // [B, N]
+  double* dscale_partial;  // [B * number of row tiles (of col tiles where only keys are wanted)]
+  double* dscale;          // [1]
+};
+
+}  // namespace contrastive_ops

@@ -1,0 +1,1 @@
+"""Parts of `examples/code_search.py`, one idea per file."""

@@ -1,0 +1,315 @@
+// Random problems against a plain double reference, without Python: every buffer is a heap block of its exact size,
+// so that a sanitizer sees any access outside. Built by tests/test_native.py for one instruction set at a time.
+//   fuzz <seed> <problems>   prints the worst errors; exit status 1 if one is too large
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <type_traits>
+#include <vector>
+
+#include "../../csrc/cpu/kernels.h"
+
+#define CONTRASTIVE_ISA FUZZ_ISA
+#include "../../csrc/cpu/convert.h"
+
+namespace contrastive_ops {
+namespace FUZZ_ISA {
+extern const Kernels kKernels;
+}
+}  // namespace contrastive_ops
+
+using namespace contrastive_ops;
+
+namespace {
+
+std::mt19937 random_engine;
+
+int64_t pick(std::initializer_list<int64_t> options) { return options.begin()[random_engine() % options.size()]; }
+bool coin() { return random_engine() % 2; }
+double normal() { return std::normal_distribution<double>()(random_engine); }
+
+// Memory filled with NaN patterns, aligned to a cache line: what is not written is seen.
+template <class T>
+struct Buffer {
+  explicit Buffer(int64_t count) : count(count), data(static_cast<T*>(std::aligned_alloc(64, bytes()))) {
+    std::memset(static_cast<void*>(data), 0xff, bytes());
+  }
+  ~Buffer() { std::free(data); }
+  Buffer(const Buffer&) = delete;
+  int64_t bytes() const { return (count * int64_t(sizeof(T)) + 63) / 64 * 64; }
+  int64_t count;
+  T* data;
+};
+
+struct Ids {
+  std::vector<int64_t> rows, cols;
+};
+
+bool belongs(const Relation& relation, int64_t b, int64_t i, int64_t j) {
+  for (int c = 0; c < relation.count; ++c) {
+    const Clause& clause = relation.clauses[c];
+    const bool uses_ids = clause.kind == ClauseKind::kSame || clause.kind == ClauseKind::kDifferent;
+    const bool equal =
+        uses_ids ? clause.row_ids[b * clause.row_batch_stride + i] == clause.col_ids[b * clause.col_batch_stride + j]
+                 : j == i + clause.offset;
+    if (equal != (clause.kind == ClauseKind::kSame || clause.kind == ClauseKind::kDiagonal)) return false;
+  }
+  return true;
+}
+
+Relation random_relation(int64_t batch, int64_t m, int64_t n, bool self, std::vector<std::unique_ptr<Ids>>& owner) {
+  Relation relation = {};
+  relation.count = int(random_engine() % 3);
+  for (int c = 0; c < relation.count; ++c) {
+    Clause& clause = relation.clauses[c];
+    clause.kind = static_cast<ClauseKind>(random_engine() % 4);
+    clause.offset = self ? 0 : pick({0, 1, -3, n, -m, n / 2});
+    owner.push_back(std::make_unique<Ids>());
+    Ids& ids = *owner.back();
+    const bool per_batch = coin();
+    const int64_t distinct = pick({1, 3, 40}), base = pick({0, int64_t(1) << 40, -(int64_t(1) << 33)});
+    for (int64_t x = 0; x < (per_batch ? batch : 1) * m; ++x) ids.rows.push_back(base + random_engine() % distinct);
+    for (int64_t x = 0; x < (per_batch ? batch : 1) * n; ++x) ids.cols.push_back(base + random_engine() % distinct);
+    clause.row_ids = ids.rows.data();
+    clause.col_ids = self ? ids.rows.data() : ids.cols.data();
+    clause.row_batch_stride = per_batch ? m : 0;
+    clause.col_batch_stride = per_batch ? n : 0;
+  }
+  return relation;
+}
+
+double worst_value = 0, worst_gradient = 0;
+
+template <class T, class S>
+bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
+  const Kernels& kernels = FUZZ_ISA::kKernels;
+  const bool self = random_engine() % 3 == 0;
+  const int64_t batch = pick({1, 1, 3}), m = pick({1, 5, 17, 100, 129, 260}), d = pick({1, 3, 16, 33, 70, 300});
+  const int64_t n = self ? m : pick({1, 7, 40, 128, 257, 300});
+  const int64_t panel = kernels.panel(dtype);
+  const int64_t block_n = pick({1, 2, 4}) * 96 / panel * panel, block_m = self ? block_n : pick({12, 96, 100});
+  const int64_t row_tiles = (m + block_m - 1) / block_m, col_tiles = (n + block_n - 1) / block_n;
+  const int64_t d_padded = (d + panel - 1) / panel * panel, n_padded = (n + panel - 1) / panel * panel;
+  const int64_t tiles = batch * (self ? row_tiles * (row_tiles + 1) / 2 : row_tiles * col_tiles);
+
+  Params p = {};
+  p.dtype = dtype;
+  p.batch = batch, p.m = m, p.n = n, p.d = d;
+  p.threads = int(pick({1, 2, 3}));
+  p.scale = pick({1, 10, 100, -3, 0});
+  p.self_similarity = self;
+  p.rows = self || coin();
+  p.columns = !self && (!p.rows || coin());
+  p.has_positives = coin();
+  p.block_m = block_m, p.block_n = block_n;
+  p.groups = int(std::min({row_tiles, col_tiles, int64_t(8)}));
+  std::vector<std::unique_ptr<Ids>> ids;
+  p.candidates = random_relation(batch, m, n, self, ids);
+  if (p.has_positives) p.positives = random_relation(batch, m, n, self, ids);
+
+  // inputs, strided: one element more in every row
+  Buffer<S> queries(batch * m * (d + 1)), keys(batch * n * (d + 1));
+  const auto fill = [&](Buffer<S>& x) {
+    for (int64_t i = 0; i < x.count; ++i) x.data[i] = FUZZ_ISA::Narrow<S, T>::from(T(normal() / std::sqrt(double(d))));
+  };
+  fill(queries), fill(keys);
+  p.queries = {queries.data, m * (d + 1), d + 1, 1};
+  p.keys = self ? p.queries : Embeddings{keys.data, n * (d + 1), d + 1, 1};
+  Buffer<T> row_bias(batch * m), col_bias(batch * n);
+  for (int64_t i = 0; i < row_bias.count; ++i) row_bias.data[i] = T(normal());
+  for (int64_t i = 0; i < col_bias.count; ++i) col_bias.data[i] = T(normal());
+  if (coin()) p.row_bias = row_bias.data, p.col_bias = self ? row_bias.data : coin() ? col_bias.data : nullptr;
+
+  Buffer<T> packed_queries(batch * m * d_padded), packed_keys(batch * n * d_padded),
+      packed_keys_t(batch * n_padded * d);
+  Buffer<T> reference(tiles);
+  p.kept_tiles = pick({0, tiles / 2, tiles});
+  Buffer<T> kept(p.kept_tiles * block_m * block_n);
+  p.packed_queries = packed_queries.data;
+  p.packed_keys = self ? packed_queries.data : packed_keys.data;
+  p.packed_keys_t = packed_keys_t.data;
+  p.tile_reference = reference.data;
+  p.kept = kept.data;
+  p.scratch_bytes = kernels.scratch_bytes(dtype, block_m, block_n);
+  Buffer<char> scratch(p.threads * p.scratch_bytes);
+  p.scratch = scratch.data;
+
+  Buffer<T> row_lse(batch * m), row_sum(batch * m), col_lse(batch * n), col_sum(batch * n);
+  Buffer<T> row_running(2 * batch * m), col_running(2 * batch * n);
+  Buffer<double> row_positive(batch * m), col_positive(batch * n);
+  if (p.rows) p.row_lse = row_lse.data, p.row_running = row_running.data;
+  if (p.columns) p.col_lse = col_lse.data, p.col_running = col_running.data;
+  if (p.rows && p.has_positives) p.row_sum = row_sum.data, p.row_positive = row_positive.data;
+  if (p.columns && p.has_positives) p.col_sum = col_sum.data, p.col_positive = col_positive.data;
+  kernels.forward(p);
+
+  // reference, in double from the same rounded inputs
+  const auto q = [&](int64_t b, int64_t i, int64_t x) {
+    return double(FUZZ_ISA::widen<T>(static_cast<const S*>(p.queries.data)[(b * m + i) * (d + 1) + x]));
+  };
+  const auto k = [&](int64_t b, int64_t j, int64_t x) {
+    return double(FUZZ_ISA::widen<T>(static_cast<const S*>(p.keys.data)[(b * n + j) * (d + 1) + x]));
+  };
+  std::vector<double> s(batch * m * n), dot(s.size()), ds(s.size());
+  std::vector<double> true_lse[2] = {std::vector<double>(batch * m), std::vector<double>(batch * n)};
+  std::vector<double> true_sum[2] = {true_lse[0], true_lse[1]};
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        double z = 0;
+        for (int64_t x = 0; x < d; ++x) z += q(b, i, x) * k(b, j, x);
+        dot[(b * m + i) * n + j] = z;
+        s[(b * m + i) * n + j] = p.scale * z + (p.row_bias ? double(row_bias.data[b * m + i]) : 0) +
+                                 (p.col_bias ? double(static_cast<const T*>(p.col_bias)[b * n + j]) : 0);
+      }
+  const auto lines = [&](bool is_col, auto body) {
+    const int64_t outer = is_col ? n : m, inner = is_col ? m : n;
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t u = 0; u < outer; ++u)
+        for (int64_t v = 0; v < inner; ++v) is_col ? body(b, b * n + u, v, u) : body(b, b * m + u, u, v);
+  };
+  for (int c = 0; c < 2; ++c) {
+    std::vector<double> top(true_lse[c].size(), -INFINITY), total(top.size(), 0);
+    lines(c, [&](int64_t b, int64_t line, int64_t i, int64_t j) {
+      if (belongs(p.candidates, b, i, j)) top[line] = std::max(top[line], s[(b * m + i) * n + j]);
+      if (p.has_positives && belongs(p.positives, b, i, j)) true_sum[c][line] += s[(b * m + i) * n + j];
+    });
+    lines(c, [&](int64_t b, int64_t line, int64_t i, int64_t j) {
+      if (belongs(p.candidates, b, i, j)) total[line] += std::exp(s[(b * m + i) * n + j] - top[line]);
+    });
+    for (std::size_t l = 0; l < top.size(); ++l) true_lse[c][l] = top[l] + std::log(total[l]);
+  }
+  bool good = true;
+  const double magnitude = 1 + std::abs(p.scale);
+  const auto compare = [&](const char* what, const T* ours, const std::vector<double>& truth, double allowed) {
+    if (!ours) return;
+    for (std::size_t l = 0; l < truth.size(); ++l) {
+      if (double(ours[l]) == truth[l]) continue;
+      const double error = std::abs(double(ours[l]) - truth[l]) / allowed;
+      worst_value = std::max(worst_value, error);
+      if (!(error <= 1)) {
+        std::printf("%s[%zu]: got %g, expected %g\n", what, l, double(ours[l]), truth[l]);
+        good = false;
+        return;
+      }
+    }
+  };
+  compare("row_lse", static_cast<T*>(p.row_lse), true_lse[0], value_tolerance * magnitude);
+  compare("col_lse", static_cast<T*>(p.col_lse), true_lse[1], value_tolerance * magnitude);
+  compare("row_sum", static_cast<T*>(p.row_sum), true_sum[0], value_tolerance * magnitude * double(n));
+  compare("col_sum", static_cast<T*>(p.col_sum), true_sum[1], value_tolerance * magnitude * double(m));
+
+  // backward with random upstream gradients
+  Buffer<T> g(batch * m), h(batch * n), a(batch * m), c(batch * n);
+  for (Buffer<T>* x : {&g, &h, &a, &c})
+    for (int64_t i = 0; i < x->count; ++i) x->data[i] = T(normal());
+  if (p.rows) p.d_row_lse = g.data;
+  if (p.columns) p.d_col_lse = h.data;
+  if (p.rows && p.has_positives) p.d_row_sum = a.data;
+  if (p.columns && p.has_positives) p.d_col_sum = c.data;
+  const bool wants_keys = !self && coin(), wants_queries = !wants_keys || coin();
+  Buffer<T> dq(batch * m * d), dk(batch * n * d);
+  Buffer<S> dqueries(dq.count), dkeys(dk.count);
+  Buffer<double> drow(batch * m), dcol(batch * n), partial(batch * (row_tiles + col_tiles)), dscale(1);
+  if (wants_queries) p.dq_accumulator = dq.data, p.dqueries = dqueries.data;
+  if (wants_keys) p.dk_accumulator = dk.data, p.dkeys = dkeys.data;
+  p.drow_bias = drow.data;
+  if (!self) p.dcol_bias = dcol.data;
+  p.dscale_partial = partial.data, p.dscale = dscale.data;
+  kernels.backward(p);
+
+  const auto gradient_of = [&](int64_t b, int64_t i, int64_t j) {
+    const double x = s[(b * m + i) * n + j];
+    double sum = 0;
+    if (belongs(p.candidates, b, i, j)) {
+      if (p.d_row_lse) sum += double(g.data[b * m + i]) * std::exp(x - true_lse[0][b * m + i]);
+      if (p.d_col_lse) sum += double(h.data[b * n + j]) * std::exp(x - true_lse[1][b * n + j]);
+    }
+    if (p.has_positives && belongs(p.positives, b, i, j)) {
+      if (p.d_row_sum) sum += double(a.data[b * m + i]);
+      if (p.d_col_sum) sum += double(c.data[b * n + j]);
+    }
+    return sum;
+  };
+  double true_dscale = 0, size_dscale = 0;
+  std::vector<double> true_dq(dq.count), true_dk(dk.count), true_drow(drow.count), true_dcol(dcol.count);
+  double norm_ds = 0;
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        const double once = gradient_of(b, i, j), both = once + (self ? gradient_of(b, j, i) : 0);
+        true_dscale += once * dot[(b * m + i) * n + j];
+        size_dscale += std::abs(once * dot[(b * m + i) * n + j]);
+        norm_ds += both * both;
+        true_drow[b * m + i] += both;
+        true_dcol[b * n + j] += once;
+        for (int64_t x = 0; x < d; ++x) {
+          true_dq[(b * m + i) * d + x] += p.scale * both * k(b, j, x);
+          true_dk[(b * n + j) * d + x] += p.scale * once * q(b, i, x);
+        }
+      }
+  const auto compare_gradient = [&](const char* what, auto ours, const std::vector<double>& truth, double size) {
+    if (!ours) return;
+    double error = 0, norm = 0;
+    for (std::size_t x = 0; x < truth.size(); ++x) {
+      double value;
+      if constexpr (std::is_same_v<decltype(ours), double*>)
+        value = ours[x];
+      else
+        value = double(FUZZ_ISA::widen<T>(ours[x]));
+      error += (value - truth[x]) * (value - truth[x]);
+      norm += truth[x] * truth[x];
+    }
+    const double allowed = gradient_tolerance * magnitude * (std::sqrt(norm) + size);
+    const double share = error == 0 ? 0 : std::sqrt(error) / allowed;
+    worst_gradient = std::max(worst_gradient, share);
+    if (!(share <= 1)) {
+      std::printf("%s: error %g of %g (m %ld n %ld d %ld self %d scale %g)\n", what, std::sqrt(error), std::sqrt(norm),
+                  long(m), long(n), long(d), int(self), p.scale);
+      good = false;
+    }
+  };
+  const double size = std::sqrt(norm_ds) * (1 + std::abs(p.scale)) * 0.1;
+  compare_gradient("dqueries", static_cast<S*>(p.dqueries), true_dq, size);
+  compare_gradient("dkeys", static_cast<S*>(p.dkeys), true_dk, size);
+  compare_gradient("drow_bias", p.drow_bias, true_drow, size);
+  compare_gradient("dcol_bias", p.dcol_bias, true_dcol, size);
+  compare_gradient("dscale", p.dscale, {true_dscale}, size_dscale);
+  return good;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  random_engine.seed(argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 0);
+  const int problems = argc > 2 ? std::atoi(argv[2]) : 100;
+  bool good = true;
+  for (int i = 0; i < problems; ++i) {
+    using namespace FUZZ_ISA;
+    switch (i % 4) {
+      case 0:
+        good &= run<float, float>(DType::kFloat32, 2e-6, 1e-6);
+        break;
+      case 1:
+        good &= run<double, double>(DType::kFloat64, 4e-15, 2e-15);
+        break;
+      case 2:
+        good &= run<float, BFloat16>(DType::kBFloat16, 2e-6, 4e-3);
+        break;
+      default:
+        good &= run<float, Float16>(DType::kFloat16, 2e-6, 5e-4);
+        break;
+    }
+    if (!good) {
+      std::printf("problem %d failed\n", i);
+      return 1;
+    }
+  }
+  std::printf("%s: %d problems, worst share of the tolerance: values %.3f, gradients %.3f\n", FUZZ_ISA::kKernels.name,
+              problems, worst_value, worst_gradient);
+  return 0;
+}

@@ -1,0 +1,36 @@
+"""The fixtures do what the other tests rely on."""
+
+import pytest
+import torch
+
+from contrastive_ops import similarity_statistics
+from contrastive_ops.backends import BACKENDS, cpu
+
+ALLOCATORS = {
+    "empty": lambda dtype: torch.empty(5, dtype=dtype),
+    "empty_like": lambda dtype: torch.empty_like(torch.zeros(5, dtype=dtype)),
+    "new_empty": lambda dtype: torch.zeros(1).new_empty((5,), dtype=dtype),
+    "empty_strided": lambda dtype: torch.empty_strided((5,), (2,), dtype=dtype),
+}
+
+
+@pytest.mark.parametrize("allocate", ALLOCATORS.values(), ids=ALLOCATORS)
+def test_uninitialised_memory_is_nan(allocate, dtype):
+    assert allocate(dtype).isnan().all()
+
+
+def test_uninitialised_bytes_read_as_nan():
+    """The state between forward and backward is bytes: as float32 they must be NaN too."""
+    assert torch.empty(16, dtype=torch.uint8).view(torch.float32).isnan().all()
+
+
+def test_native_arena_reads_as_nan():
+    assert cpu._new_block(64).view(torch.float32).isnan().all()
+
+
+def test_all_three_backends_are_there_and_work():
+    x = torch.eye(3)
+    assert {"cpu", "eager", "reference"} <= set(BACKENDS)
+    for name in BACKENDS:
+        lse = similarity_statistics(x, x.clone(), backend=name).row_lse
+        torch.testing.assert_close(lse, torch.full((3,), 1.551445), rtol=1e-6, atol=0)

@@ -1,0 +1,73 @@
+"""Imports go one way, from losses down to relations; the kernels know nothing of torch."""
+
+import ast
+from pathlib import Path
+
+import contrastive_ops
+
+PACKAGE = Path(contrastive_ops.__file__).parent
+REPOSITORY = Path(__file__).parent.parent
+
+# from the top to the bottom; a module imports from its own layer or from one below
+LAYERS = ("losses", "ops", "backends", "problem", "relations")
+ROOT = "__init__"  # the package itself re-exports from every layer
+BESIDE = {"testing": {"relations"}}  # outside the stack: who may be imported
+NATIVE = "_native"  # the extension belongs to one backend alone
+NATIVE_OWNER = ("backends", "cpu")
+
+
+def modules():
+    """(path inside the package, parts of the name, everything imported from the package as parts)."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield parts, sorted(set(imports(ast.parse(path.read_text(encoding="utf-8")), parts)))
+
+
+def imports(tree, parts):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{'.'.join(parts)}: relative import"
+            name = (node.module or "").split(".")
+            if name[0] == "contrastive_ops":
+                # `from contrastive_ops import x` names a module or an export: resolved to the module where there is one
+                yield from (tuple(name[1:]) or (alias.name,) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.name.split(".")
+                if name[0] == "contrastive_ops":
+                    yield tuple(name[1:])
+
+
+def test_every_module_has_a_layer():
+    known = {*LAYERS, *BESIDE, ROOT}
+    assert {parts[0] for parts, _ in modules()} == known
+
+
+def test_imports_go_down_only():
+    for parts, imported in modules():
+        if parts[0] == ROOT:
+            continue
+        for target in imported:
+            if target == (NATIVE,):
+                assert parts == NATIVE_OWNER, f"{parts} imports the native extension"
+            elif parts[0] in BESIDE:
+                assert target[0] in BESIDE[parts[0]], f"{parts} imports {target}"
+            else:
+                assert target[0] in LAYERS, f"{parts} imports {target}"
+                assert LAYERS.index(target[0]) >= LAYERS.index(parts[0]), f"{parts} imports {target}"
+
+
+def test_backends_do_not_know_one_another():
+    """Each backend sees the protocol (`base`) and what lies below; only the registry sees them all."""
+    for parts, imported in modules():
+        if parts[0] == "backends" and parts[1] != "__init__":
+            for target in imported:
+                assert target[0] != "backends" or target == ("backends", "base"), f"{parts} imports {target}"
+
+
+def test_kernels_are_free_of_torch():
+    sources = [path for path in (REPOSITORY / "csrc").rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".cuh")]
+    assert sources
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert "torch/" not in text and "ATen" not in text and "c10" not in text, path

@@ -1,0 +1,103 @@
+"""The C++ kernels without Python around them: sanitizers, the wide instantiation, and the machine code itself."""
+
+import functools
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from contrastive_ops import _native
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ROOT / "csrc" / "cpu"
+FLAGS = ["-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp"]
+FLAGS += ["-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
+SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", *AVX2]
+
+
+def runs_here(isa: str) -> bool:
+    try:
+        _native.kernels(isa)
+    except ValueError:
+        return False
+    return True
+
+
+# name of the build -> (instruction set, flags, problems)
+BUILDS = {
+    "sanitized baseline": ("baseline", SANITIZE, 200),
+    "sanitized avx2": ("avx2", [*SANITIZE, *AVX2], 400),
+    **({"sanitized avx512": ("avx512", [*SANITIZE, *AVX512], 400)} if runs_here("avx512") else {}),
+    # 16 lanes, the width of AVX-512, lowered by the compiler to AVX2
+    "16 lanes on avx2": ("wide", ["-O1", "-DCONTRASTIVE_VECTOR_BYTES=64", *AVX2], 400),
+}
+IS_X86 = platform.machine() in ("x86_64", "AMD64")
+
+
+def build_fuzz(directory: Path, isa: str, flags: list[str]) -> Path:
+    compiler = os.environ.get("CXX", "c++")
+    kernels, program = directory / "passes.o", directory / "fuzz"
+    passes = SOURCES / "isa" / "passes.cpp"
+    subprocess.run(
+        [compiler, *FLAGS, *flags, f"-DCONTRASTIVE_ISA={isa}", "-c", str(passes), "-o", str(kernels)], check=True
+    )
+    fuzz = [str(ROOT / "tests" / "native" / "fuzz.cpp"), str(SOURCES / "schedule.cpp"), str(kernels)]
+    subprocess.run([compiler, *FLAGS, *flags, f"-DFUZZ_ISA={isa}", *fuzz, "-o", str(program)], check=True)
+    return program
+
+
+@pytest.mark.parametrize("build", [name for name in BUILDS if IS_X86 or "avx" not in name])
+def test_random_problems(build: str, tmp_path: Path) -> None:
+    isa, flags, problems = BUILDS[build]
+    program = build_fuzz(tmp_path, isa, flags)
+    run = subprocess.run([str(program), "7", str(problems)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    shares = [float(x) for x in re.findall(r"(?:values|gradients) ([\d.]+)", run.stdout)]
+    assert len(shares) == 2 and all(0 < share <= 1 for share in shares), run.stdout
+
+
+@functools.cache
+def disassembly() -> str:
+    return subprocess.run(
+        ["objdump", "-d", "-C", "--no-show-raw-insn", _native.__file__], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def micro_kernel(isa: str, rows: int, by_rows: bool) -> list[str]:
+    """Instructions of one micro-kernel of the built extension."""
+    name = rf"contrastive_ops::{isa}::micro_kernel<float, {rows}, {str(by_rows).lower()}>"
+    found = re.search(rf"^[0-9a-f]+ <void {name}.*?>:\n(.*?)\n\n", disassembly(), re.M | re.S)
+    assert found, f"no micro-kernel {name} in {_native.__file__}"
+    return [line.split("\t", 1)[1].strip() for line in found.group(1).splitlines() if "\t" in line]
+
+
+def main_loop(instructions: list[str], fma: str) -> list[str]:
+    """The longest stretch without a jump that holds FMAs: the body of the main loop."""
+    bodies, body = [], []
+    for instruction in instructions:
+        if instruction.startswith("j"):
+            bodies.append(body)
+            body = []
+        else:
+            body.append(instruction)
+    return max(bodies, key=lambda b: sum(i.startswith(fma) for i in b))
+
+
+@pytest.mark.skipif(not IS_X86, reason="x86 instruction sets")
+@pytest.mark.parametrize(("isa", "rows", "register"), [("avx2", 6, "ymm"), ("avx512", 12, "zmm")])
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_main_loop_is_fma_on_registers(isa: str, rows: int, register: str, by_rows: bool) -> None:
+    loop = main_loop(micro_kernel(isa, rows, by_rows), "vfmadd")
+    fmas = [i for i in loop if re.match(rf"vfmadd\d+ps .*%{register}\d+,%{register}\d+$", i)]
+    loads = [i for i in loop if i.startswith(("vmovups", "vmovaps", "vbroadcastss")) and "(" in i]
+    spills = [i for i in loop if register in i and re.search(r"\(%r[sb]p", i)]
+    # a step of depth 1 is 2 * rows FMAs, rows broadcasts (which may be folded into the FMAs) and 2 loads
+    assert len(fmas) >= 2 * rows and len(fmas) % (2 * rows) == 0, (len(fmas), rows)
+    steps = len(fmas) // (2 * rows)
+    assert len(loads) <= steps * (rows + 2), (len(loads), steps)
+    assert spills == []
