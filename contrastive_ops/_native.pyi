@@ -9,22 +9,25 @@ class Block:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class Params:
-    dtype: int
-    batch: int
-    m: int
-    n: int
-    d: int
-    threads: int
-    scale: float
-    has_positives: bool
-    rows: bool
-    columns: bool
-    self_similarity: bool
-    block_m: int
-    block_n: int
-    groups: int
-    kept_tiles: int
-    scratch_bytes: int
+    def __init__(
+        self,
+        *,
+        dtype: int,
+        batch: int,
+        m: int,
+        n: int,
+        d: int,
+        threads: int,
+        scale: float,
+        has_positives: bool,
+        directions: tuple[bool, bool],
+        self_similarity: bool,
+        block_m: int,
+        block_n: int,
+        groups: int,
+        kept_tiles: int,
+        scratch_bytes: int,
+    ) -> None: ...
     def set_queries(self, data: int, batch_stride: int, row_stride: int, d_stride: int) -> None: ...
     def set_keys(self, data: int, batch_stride: int, row_stride: int, d_stride: int) -> None: ...
     add_candidate_clause: Any

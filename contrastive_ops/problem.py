@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -41,11 +39,10 @@ class Gradients(NamedTuple):
     col_bias: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
+class Problem(NamedTuple):
     """Scores s_ij = scale * <q_i, k_j> + row_bias_i + col_bias_j, and which of their statistics are wanted."""
 
-    queries: Tensor  # [B, M, D]; backends always see the batch dimension, `build_problem` may leave it out
+    queries: Tensor  # [B, M, D]; backends always see the batch dimension, `build_problem` leaves out what the user did
     keys: Tensor  # [B, N, D], same dtype
     scale: Tensor  # [], statistics dtype
     row_bias: Tensor | None  # [B, M], statistics dtype
@@ -56,19 +53,6 @@ class Problem:
     columns: bool
     self_similarity: bool  # queries is keys and relations and biases are symmetric: half of the pairs suffice
     workspace_bytes: int  # budget for scores kept between forward and backward
-
-    def batched(self) -> Problem:
-        """The same problem with a batch dimension."""
-        if self.queries.dim() == 3:
-            return self
-        queries = self.queries.unsqueeze(0)
-        return dataclasses.replace(
-            self,
-            queries=queries,
-            keys=queries if self.self_similarity else self.keys.unsqueeze(0),
-            row_bias=None if self.row_bias is None else self.row_bias.unsqueeze(0),
-            col_bias=None if self.col_bias is None else self.col_bias.unsqueeze(0),
-        )
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -120,7 +104,7 @@ def build_problem(
     workspace_bytes: int,
 ) -> Problem:
     """Validate and apply autocast; raises before any work is done. Tensors keep their dimensions: the graph sees no
-    views, and the operators add the batch dimension with `Problem.batched`."""
+    views, and the operators add the batch dimension (`unflatten`)."""
     is_self = keys is queries
     check_embeddings("queries", queries)
     check_embeddings("keys", keys)

@@ -71,25 +71,26 @@ PYBIND11_MODULE(_native, m) {
   m.def("release_cached_blocks", &contrastive_ops::release_cached_blocks);
 
   py::class_<Params> params(m, "Params");
-  params.def(py::init([] { return Params{}; }))
-      .def_property(
-          "dtype", [](const Params& p) { return static_cast<int>(p.dtype); },
-          [](Params& p, int value) { p.dtype = static_cast<DType>(value); })
-      .def_readwrite("batch", &Params::batch)
-      .def_readwrite("m", &Params::m)
-      .def_readwrite("n", &Params::n)
-      .def_readwrite("d", &Params::d)
-      .def_readwrite("threads", &Params::threads)
-      .def_readwrite("scale", &Params::scale)
-      .def_readwrite("has_positives", &Params::has_positives)
-      .def_readwrite("rows", &Params::rows)
-      .def_readwrite("columns", &Params::columns)
-      .def_readwrite("self_similarity", &Params::self_similarity)
-      .def_readwrite("block_m", &Params::block_m)
-      .def_readwrite("block_n", &Params::block_n)
-      .def_readwrite("groups", &Params::groups)
-      .def_readwrite("kept_tiles", &Params::kept_tiles)
-      .def_readwrite("scratch_bytes", &Params::scratch_bytes);
+  params.def(py::init([](int dtype, int64_t batch, int64_t m, int64_t n, int64_t d, int threads, double scale,
+                         bool has_positives, std::pair<bool, bool> directions, bool self_similarity, int64_t block_m,
+                         int64_t block_n, int groups, int64_t kept_tiles, int64_t scratch_bytes) {
+               Params p = {};
+               p.dtype = static_cast<DType>(dtype);
+               p.batch = batch, p.m = m, p.n = n, p.d = d;
+               p.threads = threads;
+               p.scale = scale;
+               p.has_positives = has_positives;
+               p.rows = directions.first, p.columns = directions.second;
+               p.self_similarity = self_similarity;
+               p.block_m = block_m, p.block_n = block_n, p.groups = groups;
+               p.kept_tiles = kept_tiles;
+               p.scratch_bytes = scratch_bytes;
+               return p;
+             }),
+             py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("m"), py::arg("n"), py::arg("d"),
+             py::arg("threads"), py::arg("scale"), py::arg("has_positives"), py::arg("directions"),
+             py::arg("self_similarity"), py::arg("block_m"), py::arg("block_n"), py::arg("groups"),
+             py::arg("kept_tiles"), py::arg("scratch_bytes"));
   const auto embeddings = [&](const char* name, Embeddings Params::* member) {
     params.def(name,
                [member](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t row_stride, int64_t d_stride) {

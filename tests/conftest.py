@@ -43,7 +43,13 @@ def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     new_block = cpu._new_block
-    monkeypatch.setattr(cpu, "_new_block", lambda size: new_block(size).fill_(255))
+
+    def poisoned_block(size: int) -> object:
+        block = new_block(size)
+        torch.frombuffer(block, dtype=torch.uint8).fill_(255)
+        return block
+
+    monkeypatch.setattr(cpu, "_new_block", poisoned_block)
     yield
     torch.use_deterministic_algorithms(before[0])
     torch.utils.deterministic.fill_uninitialized_memory = before[1]

@@ -25,7 +25,7 @@ def test_uninitialised_bytes_read_as_nan():
 
 
 def test_native_arena_reads_as_nan():
-    assert cpu._new_block(64).view(torch.float32).isnan().all()
+    assert cpu._new_state(64).view(torch.float32).isnan().all()
 
 
 def test_all_three_backends_are_there_and_work():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +43,25 @@ class Tiling(NamedTuple):
         return min(MAX_GROUPS, self.row_tiles, self.col_tiles)
 
 
+class Shape(NamedTuple):
+    """What tiling and memory depend on. Sizes may be symbolic while a graph is traced."""
+
+    batch: int
+    m: int
+    n: int
+    d: int
+    dtype: torch.dtype
+    statistics_dtype: torch.dtype
+    self_similarity: bool
+    workspace_bytes: int
+
+    @classmethod
+    def of(cls, problem: Problem) -> Shape:
+        batch, m, n, d = problem.sizes
+        dtype, statistics_dtype = problem.queries.dtype, problem.scale.dtype
+        return cls(batch, m, n, d, dtype, statistics_dtype, problem.self_similarity, problem.workspace_bytes)
+
+
 class CpuBackend:
     name = "cpu"
     summary = "native C++ (AVX-512, AVX2 or portable); O((M+N)*D) memory + budget"
@@ -56,7 +75,7 @@ class CpuBackend:
         return reasons
 
     def state_bytes(self, problem: Problem) -> int:
-        return _state_layout(problem).total
+        return _state_layout(Shape.of(problem)).total
 
     def forward(self, problem: Problem) -> tuple[Statistics, Tensor | None]:
         batch, m, n, _ = problem.sizes
@@ -67,8 +86,8 @@ class CpuBackend:
         col_lse = new((batch, n)) if columns else None
         row_sum = new((batch, m)) if rows and has_sums else None
         col_sum = new((batch, n)) if columns and has_sums else None
-        layout = _state_layout(problem)
-        state = _new_block(layout.total)
+        shape = Shape.of(problem)
+        state = _new_state(_plan(shape).state.total)
         if batch * m * n == 0:
             for lse, total in ((row_lse, row_sum), (col_lse, col_sum)):
                 if lse is not None:
@@ -76,7 +95,7 @@ class CpuBackend:
                 if total is not None:
                     total.zero_()
         else:
-            call = _Call(problem, layout, state)
+            call = _Call(problem, shape, state)
             call.set(row_lse=row_lse, row_sum=row_sum, col_lse=col_lse, col_sum=col_sum)
             scratch = _Layout()
             if rows:
@@ -107,14 +126,14 @@ class CpuBackend:
         dkeys = keys.new_empty((batch, n, d)) if wanted.keys else None
         drow_bias = problem.scale.new_empty((batch, m), dtype=torch.float64) if wanted.row_bias else None
         dcol_bias = problem.scale.new_empty((batch, n), dtype=torch.float64) if wanted.col_bias else None
-        dscale = problem.scale.new_zeros((), dtype=torch.float64) if wanted.scale else None
-        gradients = (dqueries, dkeys, drow_bias, dcol_bias)
+        dscale = problem.scale.new_empty(()) if wanted.scale else None
+        gradients = (dqueries, dkeys, dscale, drow_bias, dcol_bias)
         if batch * m * n == 0:
             for gradient in gradients:
                 if gradient is not None:
                     gradient.zero_()
         else:
-            call = _Call(problem, _state_layout(problem), state)
+            call = _Call(problem, Shape.of(problem), state)
             call.set(row_lse=statistics.row_lse, col_lse=statistics.col_lse)
             call.set(**{f"d_{name}": value for name, value in upstream._asdict().items()})
             call.set(dqueries=dqueries, dkeys=dkeys, drow_bias=drow_bias, dcol_bias=dcol_bias, dscale=dscale)
@@ -131,8 +150,8 @@ class CpuBackend:
             if wanted.scale:
                 scratch.add("dscale_partial", 8 * batch * (call.tiling.row_tiles + call.tiling.col_tiles))
             call.run("backward", scratch)
-        narrow = [None if x is None else x.to(problem.scale.dtype) for x in (dscale, drow_bias, dcol_bias)]
-        return Gradients(dqueries, dkeys, *narrow)
+        biases = [None if x is None else x.to(problem.scale.dtype) for x in (drow_bias, dcol_bias)]
+        return Gradients(dqueries, dkeys, dscale, *biases)
 
 
 def release_workspace() -> None:
@@ -158,31 +177,37 @@ class _Layout:
 class _Call:
     """One call into the kernels: fills `Params` and keeps every tensor behind it alive."""
 
-    def __init__(self, problem: Problem, layout: _Layout, state: Tensor) -> None:
+    def __init__(self, problem: Problem, shape: Shape, state: Tensor) -> None:
         batch, m, n, d = problem.sizes
-        self.kernels = _kernels()
-        self.tiling = _tiling(problem)
-        self.item_bytes = problem.statistics_dtype.itemsize
-        self._alive: list[Tensor] = [problem.queries, problem.keys, state]
-        self._dtype = _DTYPE_CODES[problem.queries.dtype]
-        p = self._params = _native.Params()
-        p.dtype = self._dtype
-        p.batch, p.m, p.n, p.d = batch, m, n, d
-        p.threads = torch.get_num_threads()
-        p.scale = float(problem.scale)
-        p.has_positives = problem.positives is not None
-        p.rows, p.columns = _directions(problem)
-        p.self_similarity = problem.self_similarity
-        p.block_m, p.block_n, p.groups = self.tiling.block_m, self.tiling.block_n, self.tiling.groups
+        plan = _plan(shape)
+        self.tiling = plan.tiling
+        self.item_bytes = shape.statistics_dtype.itemsize
+        self._scratch_bytes = plan.scratch_bytes
+        self._alive: list[Any] = [problem.queries, problem.keys, state]
+        p = self._params = _native.Params(
+            dtype=_DTYPE_CODES[shape.dtype],
+            batch=batch,
+            m=m,
+            n=n,
+            d=d,
+            threads=torch.get_num_threads(),
+            scale=problem.scale.item(),
+            has_positives=problem.positives is not None,
+            directions=_directions(problem),
+            self_similarity=problem.self_similarity,
+            block_m=plan.tiling.block_m,
+            block_n=plan.tiling.block_n,
+            groups=plan.tiling.groups,
+            kept_tiles=plan.kept_tiles,
+            scratch_bytes=plan.scratch_bytes,
+        )
         p.set_queries(problem.queries.data_ptr(), *problem.queries.stride())
         p.set_keys(problem.keys.data_ptr(), *problem.keys.stride())
         self.set(row_bias=problem.row_bias, col_bias=problem.col_bias)
         self._add_clauses(problem.candidates, p.add_candidate_clause, m, n)
         if problem.positives is not None:
             self._add_clauses(problem.positives, p.add_positive_clause, m, n)
-        self._place(layout, state)
-        tile_bytes = p.block_m * p.block_n * self.item_bytes
-        p.kept_tiles = min(batch * self.tiling.tiles, layout.sizes["kept"] // tile_bytes)
+        self._place(plan.state, state.data_ptr())
 
     def set(self, **tensors: Tensor | None) -> None:
         """Point the parameters of these names at the tensors' memory."""
@@ -194,16 +219,14 @@ class _Call:
 
     def run(self, direction: str, scratch: _Layout) -> None:
         """Allocate the scratch pieces and run the forward or backward pass."""
-        p = self._params
-        p.scratch_bytes = self.kernels.scratch_bytes(self._dtype, p.block_m, p.block_n)
-        scratch.add("scratch", p.scratch_bytes * p.threads)
-        self._place(scratch, _new_block(scratch.total))
-        getattr(self.kernels, direction)(p)
+        scratch.add("scratch", self._scratch_bytes * torch.get_num_threads())
+        block = _new_block(scratch.total)
+        self._place(scratch, block.address)
+        getattr(_kernels(), direction)(self._params)
 
-    def _place(self, layout: _Layout, block: Tensor) -> None:
-        self._alive.append(block)
+    def _place(self, layout: _Layout, address: int) -> None:
         for name, offset in layout.offsets.items():
-            setattr(self._params, name, block.data_ptr() + offset)
+            setattr(self._params, name, address + offset)
 
     def _add_clauses(self, relation: Relation, add: Any, m: int, n: int) -> None:
         for clause in relation.clauses:
@@ -225,9 +248,14 @@ def _kernels() -> Any:
     return _native.kernels(os.environ.get(ISA_VARIABLE))
 
 
-def _new_block(size: int) -> Tensor:
-    """`size` bytes of reusable memory; the block returns to the cache when the tensor dies."""
-    return torch.frombuffer(_native.Block(max(size, 1)), dtype=torch.uint8)[:size]
+def _new_block(size: int) -> Any:
+    """`size` bytes of reusable memory that return to the cache when the block dies."""
+    return _native.Block(size)
+
+
+def _new_state(size: int) -> Tensor:
+    """A block as a tensor, which keeps it alive."""
+    return torch.frombuffer(_new_block(max(size, 1)), dtype=torch.uint8)[:size]
 
 
 def _directions(problem: Problem) -> tuple[bool, bool]:
@@ -251,38 +279,56 @@ def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def _tiling(problem: Problem) -> Tiling:
+class Plan(NamedTuple):
+    """All that a shape decides, the same from call to call."""
+
+    tiling: Tiling
+    state: _Layout
+    kept_tiles: int
+    scratch_bytes: int  # of one thread
+
+
+@lru_cache(maxsize=256)
+def _plan(shape: Shape) -> Plan:
+    tiling, state = _tiling(shape), _state_layout(shape)
+    tile_bytes = tiling.block_m * tiling.block_n * shape.statistics_dtype.itemsize
+    kept_tiles = min(shape.batch * tiling.tiles, state.sizes["kept"] // tile_bytes)
+    scratch_bytes = _kernels().scratch_bytes(_DTYPE_CODES[shape.dtype], tiling.block_m, tiling.block_n)
+    return Plan(tiling, state, kept_tiles, scratch_bytes)
+
+
+def _tiling(shape: Shape) -> Tiling:
     """Tiles that fit the second-level cache beside their operands, fewer rows where the matrix is small.
 
     Numbers and measurements: docs/cpu_kernels.md.
     """
-    _, m, n, _ = problem.sizes
-    if problem.self_similarity:
+    m, n = shape.m, shape.n
+    if shape.self_similarity:
         block_m, block_n = (192, 192) if m > 512 else (96, 96)
     else:
         block_m, block_n = (192, 256) if m > 512 else (128, 128)
     row_tiles, col_tiles = _ceil_div(m, block_m), _ceil_div(n, block_n)
-    tiles = row_tiles * (row_tiles + 1) // 2 if problem.self_similarity else row_tiles * col_tiles
+    tiles = row_tiles * (row_tiles + 1) // 2 if shape.self_similarity else row_tiles * col_tiles
     return Tiling(block_m, block_n, row_tiles, col_tiles, tiles)
 
 
-def _state_layout(problem: Problem) -> _Layout:
+def _state_layout(shape: Shape) -> _Layout:
     """Packed operands, tile references and kept tiles; shapes as in `csrc/cpu/params.h`.
 
     Sizes are bounds over all tilings, without a branch on M or N: a compiled graph serves every shape.
     """
-    batch, m, n, d = problem.sizes
-    item = problem.statistics_dtype.itemsize
-    panel = _kernels().panel(_DTYPE_CODES[problem.queries.dtype])
+    batch, m, n, d = shape[:4]
+    item = shape.statistics_dtype.itemsize
+    panel = _kernels().panel(_DTYPE_CODES[shape.dtype])
     d_padded, n_padded = _ceil_div(d, panel) * panel, _ceil_div(n, panel) * panel
     layout = _Layout()
     layout.add("packed_queries", batch * m * d_padded * item)
-    if problem.self_similarity:
+    if shape.self_similarity:
         layout.offsets["packed_keys"] = layout.offsets["packed_queries"]
     else:
         layout.add("packed_keys", batch * n * d_padded * item)
     layout.add("packed_keys_t", batch * n_padded * d * item)
     layout.add("tile_reference", batch * _ceil_div(m, SMALLEST_BLOCK) * _ceil_div(n, SMALLEST_BLOCK) * item)
     all_scores = batch * (m + LARGEST_BLOCK) * (n + LARGEST_BLOCK) * item
-    layout.add("kept", torch.sym_min(problem.workspace_bytes, all_scores))
+    layout.add("kept", torch.sym_min(shape.workspace_bytes, all_scores))
     return layout

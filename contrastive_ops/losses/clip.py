@@ -61,8 +61,8 @@ def clip_loss(
     )
     row_lse, positive, col_lse, _ = statistics
     assert row_lse is not None and positive is not None and col_lse is not None
-    # s_ii is the same number for row i and column i
-    losses = cross_entropy_of_positive(torch.stack((row_lse, col_lse)), positive).mean(0)
+    # [2, N]: both directions; s_ii is the same number for row i and column i
+    losses = cross_entropy_of_positive(torch.stack((row_lse, col_lse)), positive)
     if label_smoothing:
         # CE with smoothing = CE + e * (s_ii - mean_j s_ij); the mean needs no tile: scale * <image_i, mean_j text_j>
         image, text = (autocast(x).to(losses.dtype) for x in (image_features, text_features))
@@ -70,7 +70,9 @@ def clip_loss(
         # elementwise products: autocast would round a matmul
         means = scale * ((image * text.mean(0)).sum(1) + (text * image.mean(0)).sum(1)) / 2
         losses = losses + label_smoothing * (positive - means)
-    return reduce(losses, reduction)
+    if reduction == "none":
+        return losses.mean(0)
+    return reduce(losses, reduction) if reduction == "mean" else losses.sum() / 2
 
 
 class ClipLoss(nn.Module):

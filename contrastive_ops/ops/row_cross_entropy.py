@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -117,7 +116,7 @@ def _row_cross_entropy(*args):  # type: ignore[no-untyped-def]
     problem, name, (wanted_list,) = unflatten(args)
     # gradients wait for their upstream factor in the statistics dtype: a loss scale would come too late for float16
     dtype = problem.statistics_dtype
-    problem = dataclasses.replace(problem, queries=problem.queries.to(dtype), keys=problem.keys.to(dtype))
+    problem = problem._replace(queries=problem.queries.to(dtype), keys=problem.keys.to(dtype))
     backend, wanted = select_backend(problem, name), Wanted(*wanted_list)
     total = problem.scale.new_zeros(())
     gradients: Gradients | None = None
@@ -153,8 +152,7 @@ def _panels(problem: Problem) -> Iterator[tuple[slice, Problem]]:
         rows = slice(start, min(start + height, m))
         yield (
             rows,
-            dataclasses.replace(
-                problem,
+            problem._replace(
                 queries=problem.queries[:, rows],
                 row_bias=None if problem.row_bias is None else problem.row_bias[:, rows],
                 candidates=problem.candidates.for_rows(rows),

@@ -61,6 +61,11 @@ def unflatten(args: Sequence[Any]) -> tuple[Problem, str | None, Sequence[Any]]:
         settings.clause_kinds, settings.clause_offsets, settings.clause_ids, settings.num_candidate_clauses
     )
     queries, keys, scale, row_bias, col_bias = args[:NUM_INPUTS]
+    if queries.dim() == 2:
+        queries = queries.unsqueeze(0)
+        keys = queries if settings.self_similarity else keys.unsqueeze(0)
+        row_bias = None if row_bias is None else row_bias.unsqueeze(0)
+        col_bias = None if col_bias is None else col_bias.unsqueeze(0)
     problem = Problem(
         queries=queries,
         keys=keys,
@@ -73,7 +78,7 @@ def unflatten(args: Sequence[Any]) -> tuple[Problem, str | None, Sequence[Any]]:
         columns=settings.columns,
         self_similarity=settings.self_similarity,
         workspace_bytes=settings.workspace_bytes,
-    ).batched()
+    )
     return problem, settings.backend, args[end:]
 
 

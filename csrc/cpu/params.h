@@ -89,7 +89,7 @@ struct Params {
   double* drow_bias;       // [B, M], double: long sums of terms of one sign
   double* dcol_bias;       // [B, N]
   double* dscale_partial;  // [B * number of row tiles (of col tiles where only keys are wanted)]
-  double* dscale;          // [1]
+  void* dscale;            // [1] statistics type
 };
 
 }  // namespace contrastive_ops

@@ -214,7 +214,8 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   const bool wants_keys = !self && coin(), wants_queries = !wants_keys || coin();
   Buffer<T> dq(batch * m * d), dk(batch * n * d);
   Buffer<S> dqueries(dq.count), dkeys(dk.count);
-  Buffer<double> drow(batch * m), dcol(batch * n), partial(batch * (row_tiles + col_tiles)), dscale(1);
+  Buffer<double> drow(batch * m), dcol(batch * n), partial(batch * (row_tiles + col_tiles));
+  Buffer<T> dscale(1);
   if (wants_queries) p.dq_accumulator = dq.data, p.dqueries = dqueries.data;
   if (wants_keys) p.dk_accumulator = dk.data, p.dkeys = dkeys.data;
   p.drow_bias = drow.data;
@@ -278,7 +279,7 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   compare_gradient("dkeys", static_cast<S*>(p.dkeys), true_dk, size);
   compare_gradient("drow_bias", p.drow_bias, true_drow, size);
   compare_gradient("dcol_bias", p.dcol_bias, true_dcol, size);
-  compare_gradient("dscale", p.dscale, {true_dscale}, size_dscale);
+  compare_gradient("dscale", dscale.data, {true_dscale}, size_dscale);
   return good;
 }
 

@@ -299,7 +299,7 @@ void finish_gradients(const Work<T>& w) {
     double total = 0;
     for (int64_t x = 0; x < p.batch * (dot_keys ? w.col_tiles : w.row_tiles); ++x) total += p.dscale_partial[x];
     // self-similarity: the accumulator holds every pair in both roles
-    *p.dscale = p.self_similarity ? total / 2 : total;
+    *static_cast<T*>(p.dscale) = T(p.self_similarity ? total / 2 : total);
   }
 }
 
