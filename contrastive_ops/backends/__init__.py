@@ -6,12 +6,15 @@ from contrastive_ops.backends.base import Backend, Wanted
 from contrastive_ops.backends.cpu import CpuBackend
 from contrastive_ops.backends.eager import EagerBackend
 from contrastive_ops.backends.reference import ReferenceBackend
+from contrastive_ops.backends.triton import TritonBackend
 from contrastive_ops.problem import Problem
 
 __all__ = ["AUTOMATIC", "BACKENDS", "Backend", "Wanted", "check_backend_name", "select_backend"]
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (CpuBackend(), EagerBackend(), ReferenceBackend())}
-AUTOMATIC = ("cpu", "eager")  # tried in this order when no backend is named
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (CpuBackend(), TritonBackend(), EagerBackend(), ReferenceBackend())
+}
+AUTOMATIC = ("cpu", "triton", "eager")  # tried in this order when no backend is named
 
 
 def check_backend_name(name: str | None) -> None:

@@ -1,0 +1,114 @@
+"""Which tile each kernel uses: a frozen table by architecture, precision and D. No autotuner runs behind a loss.
+
+How the rows were chosen: docs/triton_kernels.md. `python -m bench.tune` measures other tiles on a GPU and prints rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+INTERPRETER = "interpreter"  # TRITON_INTERPRET=1: small tiles, so that small problems cross every border
+ANY_D = sys.maxsize
+MACRO_BYTES = 16 * 1024 * 1024  # a macro-block of dS: less than half of the second-level cache of every GPU listed
+MAX_STRIPES = 32  # of rows and of columns in the score pass: 1024 programs, and partials of 256 bytes a line
+INTERPRETER_STRIPES = 3  # several tiles in a stripe
+
+
+class Tile(NamedTuple):
+    """Sizes and resources of one kernel."""
+
+    block_m: int
+    block_n: int
+    block_d: int  # 0: all of D in one block, a power of two
+    warps: int
+    stages: int
+
+
+class Row(NamedTuple):
+    """Tiles for D up to `max_d`."""
+
+    max_d: int
+    tile: Tile
+
+
+# kernel -> (architecture, precision) -> rows in ascending max_d
+TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
+    "statistics": {
+        (INTERPRETER, "any"): (Row(64, Tile(32, 32, 0, 4, 1)), Row(ANY_D, Tile(32, 32, 32, 4, 1))),
+        ("sm_80", "half"): (Row(128, Tile(128, 128, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 64, 8, 3))),
+        ("sm_80", "tf32"): (Row(64, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 64, 32, 8, 3))),
+        ("sm_80", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_90", "half"): (Row(256, Tile(128, 128, 0, 8, 2)), Row(ANY_D, Tile(128, 256, 64, 8, 3))),
+        ("sm_90", "tf32"): (Row(128, Tile(128, 128, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 32, 8, 3))),
+        ("sm_90", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_100", "half"): (Row(256, Tile(128, 128, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 64, 8, 3))),
+        ("sm_100", "tf32"): (Row(128, Tile(128, 128, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 32, 8, 3))),
+        ("sm_100", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("gfx942", "half"): (Row(64, Tile(128, 128, 0, 8, 1)), Row(ANY_D, Tile(128, 128, 64, 8, 1))),
+        ("gfx942", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 1)),),
+        ("gfx942", "fp32"): (Row(ANY_D, Tile(128, 64, 32, 8, 1)),),
+    },
+    # rows end where the accumulator leaves the registers: larger D goes to the two-level kernels
+    "gradient": {
+        (INTERPRETER, "any"): (Row(128, Tile(32, 32, 0, 4, 1)),),
+        ("sm_80", "half"): (Row(64, Tile(128, 64, 0, 8, 2)), Row(128, Tile(64, 64, 0, 4, 2)), Row(256, Tile(64, 32, 0, 8, 2)), Row(512, Tile(32, 32, 0, 8, 1))),
+        ("sm_80", "tf32"): (Row(64, Tile(64, 32, 0, 4, 2)), Row(128, Tile(64, 32, 0, 8, 2)), Row(256, Tile(32, 32, 0, 8, 1))),
+        ("sm_80", "fp32"): (Row(64, Tile(32, 32, 0, 8, 1)), Row(128, Tile(32, 32, 0, 8, 1))),
+        ("sm_90", "half"): (Row(128, Tile(128, 64, 0, 8, 2)), Row(256, Tile(128, 64, 0, 8, 2)), Row(512, Tile(64, 64, 0, 8, 1))),
+        ("sm_90", "tf32"): (Row(128, Tile(64, 64, 0, 8, 2)), Row(256, Tile(64, 32, 0, 8, 2))),
+        ("sm_90", "fp32"): (Row(64, Tile(32, 32, 0, 8, 1)), Row(128, Tile(32, 32, 0, 8, 1))),
+        ("sm_100", "half"): (Row(128, Tile(128, 64, 0, 8, 2)), Row(256, Tile(128, 64, 0, 8, 2)), Row(512, Tile(64, 64, 0, 8, 1))),
+        ("sm_100", "tf32"): (Row(128, Tile(64, 64, 0, 8, 2)), Row(256, Tile(64, 32, 0, 8, 2))),
+        ("sm_100", "fp32"): (Row(64, Tile(32, 32, 0, 8, 1)), Row(128, Tile(32, 32, 0, 8, 1))),
+        ("gfx942", "half"): (Row(64, Tile(64, 64, 0, 4, 1)), Row(128, Tile(64, 32, 0, 4, 1)), Row(256, Tile(64, 32, 0, 8, 1))),
+        ("gfx942", "tf32"): (Row(64, Tile(64, 32, 0, 4, 1)), Row(128, Tile(64, 32, 0, 8, 1))),
+        ("gfx942", "fp32"): (Row(64, Tile(64, 32, 0, 4, 1)), Row(128, Tile(64, 32, 0, 8, 1))),
+    },
+    "macro_gradient": {
+        (INTERPRETER, "any"): (Row(ANY_D, Tile(32, 32, 32, 4, 1)),),
+        ("sm_80", "half"): (Row(ANY_D, Tile(128, 128, 64, 8, 3)),),
+        ("sm_80", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 3)),),
+        ("sm_80", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_90", "half"): (Row(ANY_D, Tile(128, 128, 64, 8, 3)),),
+        ("sm_90", "tf32"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
+        ("sm_90", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_100", "half"): (Row(ANY_D, Tile(128, 128, 64, 8, 3)),),
+        ("sm_100", "tf32"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
+        ("sm_100", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("gfx942", "half"): (Row(ANY_D, Tile(128, 128, 64, 8, 1)),),
+        ("gfx942", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 1)),),
+        ("gfx942", "fp32"): (Row(ANY_D, Tile(128, 64, 32, 8, 1)),),
+    },
+    # here block_n counts columns of the gradient and block_d the depth of the product
+    "macro_product": {
+        (INTERPRETER, "any"): (Row(ANY_D, Tile(32, 32, 32, 4, 1)),),
+        ("sm_80", "half"): (Row(ANY_D, Tile(128, 128, 64, 8, 3)),),
+        ("sm_80", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 3)),),
+        ("sm_80", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_90", "half"): (Row(ANY_D, Tile(128, 256, 64, 8, 3)),),
+        ("sm_90", "tf32"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
+        ("sm_90", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_100", "half"): (Row(ANY_D, Tile(128, 256, 64, 8, 3)),),
+        ("sm_100", "tf32"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
+        ("sm_100", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("gfx942", "half"): (Row(ANY_D, Tile(128, 128, 64, 8, 1)),),
+        ("gfx942", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 1)),),
+        ("gfx942", "fp32"): (Row(ANY_D, Tile(128, 64, 32, 8, 1)),),
+    },
+}
+
+
+def find_tile(kernel: str, arch: str, precision: str, d: int) -> Tile | None:
+    """The tile for this D, with `block_d` filled in; None where the kernel does not take such a D."""
+    rows = TABLE[kernel][(arch, "any" if arch == INTERPRETER else precision)]
+    for row in rows:
+        if d <= row.max_d:
+            block_d = row.tile.block_d or max(16, 1 << (d - 1).bit_length())
+            return row.tile._replace(block_d=block_d)
+    return None
+
+
+def max_stripes(arch: str) -> int:
+    """Most stripes of rows, and of columns, in the score pass. The same on all GPUs: results do not depend on it."""
+    return INTERPRETER_STRIPES if arch == INTERPRETER else MAX_STRIPES

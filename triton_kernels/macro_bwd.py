@@ -1,0 +1,114 @@
+"""Gradient pass in two levels, for large D: a macro-block of dS in a workspace that stays in L2, then plain products."""
+
+import triton
+import triton.language as tl
+
+from contrastive_ops.triton_kernels.tile import products, score_gradient
+
+
+@triton.jit(do_not_specialize=["num_rows", "num_cols", "row_batch_stride", "col_batch_stride", "first_row", "first_col", "block_rows", "block_cols", "d_scale_weight"])
+def macro_gradient_kernel(
+    row_side,  # Embeddings [M, D] of one batch entry
+    col_side,  # Embeddings [N, D]
+    scale,  # []
+    unit,  # [] or None, as in gradient_bwd_kernel
+    row_lines,  # Lines of this batch entry
+    col_lines,
+    candidates,
+    positives,
+    ds_block,  # [block_rows, block_cols] of the embeddings' dtype
+    d_scale,  # [programs] partial sums of dS_ij <q_i, k_j>, or None
+    d_scale_weight,  # what a pair of this block counts in d_scale
+    num_rows,
+    num_cols,
+    D,
+    row_batch_stride,
+    col_batch_stride,
+    first_row,
+    first_col,
+    block_rows,  # the macro-block is rows first_row .. first_row + block_rows, inside the matrix
+    block_cols,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """unit * dS of one tile of the macro-block, rounded to the dtype of the products that follow."""
+    row_start = first_row + tl.program_id(0) * BLOCK_M
+    col_start = first_col + tl.program_id(1) * BLOCK_N
+    rows = row_start + tl.arange(0, BLOCK_M)
+    cols = col_start + tl.arange(0, BLOCK_N)
+    batch = tl.program_id(2)  # 0: the pointers are those of the batch entry
+    ACCUMULATOR: tl.constexpr = scale.dtype.element_ty
+    STORAGE: tl.constexpr = row_side.data.dtype.element_ty
+    unit_value = tl.load(unit) if unit is not None else 1.0
+    dots = products(
+        row_side, batch * row_batch_stride, rows, num_rows, col_side, batch * col_batch_stride, cols, num_cols,
+        D, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, ACCUMULATOR,
+    )
+    ds = score_gradient(
+        dots,
+        tl.load(scale),
+        unit_value,
+        row_lines,
+        col_lines,
+        candidates,
+        positives,
+        batch,
+        row_start,
+        rows,
+        num_rows,
+        col_start,
+        cols,
+        num_cols,
+        BLOCK_M,
+        BLOCK_N,
+    )
+    if d_scale is not None:
+        program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
+        tl.store(d_scale + program, tl.sum(tl.sum(ds * dots, 1), 0) * (d_scale_weight / unit_value))
+    i, j = rows - first_row, cols - first_col
+    tl.store(
+        ds_block + i.to(tl.int64)[:, None] * block_cols + j[None, :],
+        ds.to(STORAGE),
+        mask=(i < block_rows)[:, None] & (j < block_cols)[None, :],
+    )
+
+
+@triton.jit(do_not_specialize=["block_rows", "block_cols"])
+def macro_product_kernel(
+    ds_block,  # [block_rows, block_cols]
+    other,  # Embeddings [block_cols, D], with TRANSPOSED [block_rows, D]: the part that the block covers
+    gradient,  # [block_rows, D] (TRANSPOSED: [block_cols, D]) statistics dtype, contiguous: accumulated into
+    block_rows,
+    block_cols,
+    D,
+    TRANSPOSED: tl.constexpr,  # gradient += dS^T other
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,  # columns of the gradient
+    BLOCK_K: tl.constexpr,  # depth: lines of the other side
+):
+    """gradient += dS other. Macro-blocks follow one another on the stream, so every element has one order of sums."""
+    lines = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    d = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    ACCUMULATOR: tl.constexpr = gradient.dtype.element_ty
+    if TRANSPOSED:
+        size, depth = block_cols, block_rows
+    else:
+        size, depth = block_rows, block_cols
+    inside = (lines < size)[:, None] & (d < D)[None, :]
+    accumulated = tl.zeros((BLOCK_M, BLOCK_N), ACCUMULATOR)
+    for start in range(0, depth, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        if TRANSPOSED:
+            offsets = k.to(tl.int64)[:, None] * block_cols + lines[None, :]
+            weights = tl.trans(tl.load(ds_block + offsets, mask=(k < depth)[:, None] & (lines < size)[None, :], other=0.0))
+        else:
+            offsets = lines.to(tl.int64)[:, None] * block_cols + k[None, :]
+            weights = tl.load(ds_block + offsets, mask=(lines < size)[:, None] & (k < depth)[None, :], other=0.0)
+        offsets = k.to(tl.int64)[:, None] * other.row_stride + d[None, :]
+        tile = tl.load(other.data + offsets, mask=(k < depth)[:, None] & (d < D)[None, :], other=0.0)
+        accumulated = tl.dot(weights, tile, accumulated, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+    target = gradient + lines.to(tl.int64)[:, None] * D + d[None, :]
+    tl.store(target, tl.load(target, mask=inside, other=0.0) + accumulated, mask=inside)

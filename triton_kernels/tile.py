@@ -1,0 +1,152 @@
+"""Scores and score gradients of one tile: what the kernels of every pass have in common."""
+
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+
+from contrastive_ops.triton_kernels.relation import may_exclude, may_include, relation_mask
+
+
+class Embeddings(NamedTuple):
+    """`[B, size, D]` with unit stride in D. `size` and `batch_stride` are arguments of their own, which no kernel is
+    specialised on."""
+
+    data: Any
+    row_stride: Any
+
+
+class Lines(NamedTuple):
+    """Vectors `[B, size]` of one side, in the statistics dtype; None where there is none or it is zero."""
+
+    bias: Any
+    lse: Any
+    d_lse: Any
+    d_sum: Any
+
+
+@triton.jit
+def load_rows(side, batch_offset, rows, size, d_start, D, BLOCK_D: tl.constexpr):
+    """[len(rows), BLOCK_D] of embeddings, zeros outside: a masked weight then never meets a NaN beyond the end."""
+    d = d_start + tl.arange(0, BLOCK_D)
+    offsets = batch_offset + rows.to(tl.int64)[:, None] * side.row_stride + d[None, :]
+    return tl.load(side.data + offsets, mask=(rows < size)[:, None] & (d < D)[None, :], other=0.0)
+
+
+@triton.jit
+def load_line(line, batch, lines, size, other):
+    return tl.load(line + batch.to(tl.int64) * size + lines, mask=lines < size, other=other)
+
+
+@triton.jit
+def products(
+    row_side,
+    row_offset,
+    rows,
+    num_rows,
+    col_side,
+    col_offset,
+    cols,
+    num_cols,
+    D,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ACCUMULATOR: tl.constexpr,
+):
+    """<q_i, k_j> of a tile, any D in steps of BLOCK_D."""
+    dots = tl.zeros((BLOCK_M, BLOCK_N), ACCUMULATOR)
+    for d_start in range(0, D, BLOCK_D):
+        row_tile = load_rows(row_side, row_offset, rows, num_rows, d_start, D, BLOCK_D)
+        col_tile = load_rows(col_side, col_offset, cols, num_cols, d_start, D, BLOCK_D)
+        dots = tl.dot(row_tile, tl.trans(col_tile), dots, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+    return dots
+
+
+@triton.jit
+def add_biases(dots, scale, row_lines, col_lines, batch, rows, num_rows, cols, num_cols):
+    """s_ij = scale * <q_i, k_j> + row_bias_i + col_bias_j"""
+    scores = dots * scale
+    if row_lines.bias is not None:
+        scores += load_line(row_lines.bias, batch, rows, num_rows, 0.0)[:, None]
+    if col_lines.bias is not None:
+        scores += load_line(col_lines.bias, batch, cols, num_cols, 0.0)[None, :]
+    return scores
+
+
+@triton.jit
+def mask_candidates(
+    scores,
+    candidates,
+    batch,
+    row_start,
+    rows,
+    num_rows,
+    col_start,
+    cols,
+    num_cols,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """-inf wherever no candidate is; tiles that are all candidates pay nothing."""
+    at_the_end = (row_start + BLOCK_M > num_rows) | (col_start + BLOCK_N > num_cols)
+    if at_the_end | may_exclude(candidates, row_start, col_start, BLOCK_M, BLOCK_N):
+        mask = relation_mask(candidates, batch, rows, cols, num_rows, num_cols)
+        scores = tl.where(mask, scores, float("-inf"))
+    return scores
+
+
+@triton.jit
+def load_lse(line, batch, lines, size):
+    """-inf (no candidates) and lines beyond the end become +inf: exp(s - lse) is then 0, as the gradient must be."""
+    lse = load_line(line, batch, lines, size, float("inf"))
+    return tl.where(lse == float("-inf"), float("inf"), lse)
+
+
+@triton.jit
+def score_gradient(
+    dots,
+    scale,
+    unit,
+    row_lines,
+    col_lines,
+    candidates,
+    positives,
+    batch,
+    row_start,
+    rows,
+    num_rows,
+    col_start,
+    cols,
+    num_cols,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """unit * dS of a tile, in the statistics dtype:
+
+    dS_ij = cand_ij (g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j)) + pos_ij (a_i + b_j)
+    """
+    scores = add_biases(dots, scale, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
+    scores = mask_candidates(
+        scores, candidates, batch, row_start, rows, num_rows, col_start, cols, num_cols, BLOCK_M, BLOCK_N
+    )
+    ds = tl.zeros_like(scores)
+    if row_lines.d_lse is not None:
+        g = load_line(row_lines.d_lse, batch, rows, num_rows, 0.0) * unit
+        lse = load_lse(row_lines.lse, batch, rows, num_rows)
+        ds += g[:, None] * tl.exp(scores - lse[:, None])
+    if col_lines.d_lse is not None:
+        h = load_line(col_lines.d_lse, batch, cols, num_cols, 0.0) * unit
+        lse = load_lse(col_lines.lse, batch, cols, num_cols)
+        ds += h[None, :] * tl.exp(scores - lse[None, :])
+    if row_lines.d_sum is not None or col_lines.d_sum is not None:
+        if may_include(positives, row_start, col_start, BLOCK_M, BLOCK_N):
+            weight = tl.zeros_like(scores)
+            if row_lines.d_sum is not None:
+                weight += (load_line(row_lines.d_sum, batch, rows, num_rows, 0.0) * unit)[:, None]
+            if col_lines.d_sum is not None:
+                weight += (load_line(col_lines.d_sum, batch, cols, num_cols, 0.0) * unit)[None, :]
+            mask = relation_mask(positives, batch, rows, cols, num_rows, num_cols)
+            ds += tl.where(mask, weight, 0.0)
+    return ds
