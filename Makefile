@@ -11,11 +11,12 @@ BUILD_REQUIRES := "setuptools>=77" "pybind11>=2.13" ninja
 CXX_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench gpu-check lint format clean
 help:
 	@echo "make demo    train and query a code search on this machine's Python sources (out/code_search)"
 	@echo "make test    build and run the tests; ARGS='-k clip' selects"
 	@echo "make bench   measure against PyTorch on this machine"
+	@echo "make gpu-check TORCH=torch    on a machine with a GPU: is it right and fast there? (out/gpu_check/report.md)"
 	@echo "make lint    ruff, mypy, clang-format; make format applies what they can"
 	@echo "make clean   remove the environment and everything built"
 
@@ -27,6 +28,10 @@ test: $(VENV)/test.stamp $(VENV)/native.stamp
 
 bench: $(VENV)/bench.stamp $(VENV)/native.stamp
 	$(RUN) -m bench $(ARGS)
+
+# TORCH=torch installs the build for GPUs where $(VENV) does not exist yet; the default one may be for the CPU
+gpu-check: $(VENV)/bench.stamp $(VENV)/native.stamp
+	$(RUN) -m bench.gpu_check $(ARGS)
 
 lint: $(VENV)/lint.stamp $(VENV)/native.stamp
 	$(VENV)/bin/ruff check .

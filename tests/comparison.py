@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.problem import statistics_dtype
-from contrastive_ops.testing import TOLERANCES, norm_error
+from contrastive_ops.testing import norm_error, tolerance_for
 
 Leaves = dict[str, Tensor]
 Loss = Callable[[Leaves], Tensor]
@@ -31,7 +31,7 @@ def cast(leaves: Leaves, dtype: torch.dtype) -> Leaves:
     }
 
 
-def check_loss(ours: Loss, exact: Loss, dense: Loss, leaves: Leaves, dtype: torch.dtype) -> None:
+def check_loss(ours: Loss, exact: Loss, dense: Loss, leaves: Leaves, dtype: torch.dtype, backend: str) -> None:
     """Error of `ours` <= error of `dense` in the statistics dtype + the tolerance; the truth is `exact` in float64.
 
     Per-item losses are weighted by random positive numbers, so that no gradient of one item hides another's.
@@ -44,13 +44,13 @@ def check_loss(ours: Loss, exact: Loss, dense: Loss, leaves: Leaves, dtype: torc
     dense_value, dense_grads = gradients(dense, plain, upstream)
     assert value.dtype == statistics_dtype(dtype)
     error, allowed = norm_error(value, true_value), norm_error(dense_value, true_value)
-    assert error <= allowed + TOLERANCES[dtype].value, f"value: {error} against {allowed}"
+    assert error <= allowed + tolerance_for(dtype, backend).value, f"value: {error} against {allowed}"
     errors = {name: norm_error(dense_grads[name], truth) for name, truth in true_grads.items()}
     for name, truth in true_grads.items():
         assert grads[name].dtype == leaves[name].dtype, name
         # what lies below the normal range of fp16 is rounded as its smallest normal number
         size = torch.tensor(torch.finfo(leaves[name].dtype).smallest_normal * truth.numel() ** 0.5)
-        tolerance = TOLERANCES[leaves[name].dtype].grad
+        tolerance = tolerance_for(leaves[name].dtype, backend).grad
         # the error of one number is a single draw; the same rounded scores show in all gradients of the dense formula
         error, allowed = norm_error(grads[name], truth, size), errors[name] if truth.dim() else max(errors.values())
         assert error <= allowed + tolerance, f"{name}: {error} against {allowed}"

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Iterator
+from importlib.util import find_spec
+
+# before triton is imported: its kernels then run in its interpreter, on CPU tensors, each product on one thread
+os.environ["TRITON_INTERPRET"] = "1"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -10,6 +17,35 @@ from hypothesis import HealthCheck, settings
 
 from contrastive_ops.backends import BACKENDS, cpu
 from contrastive_ops.testing import DTYPES
+
+HAS_TRITON = find_spec("triton") is not None  # it exists for Linux only
+if HAS_TRITON:
+    from triton_interpreter import call_device_functions_directly, correct_bfloat16
+
+    correct_bfloat16()
+    call_device_functions_directly()
+AVAILABLE_BACKENDS = [name for name in BACKENDS if name != "triton" or HAS_TRITON]
+# Triton's interpreter takes milliseconds for a tile. Tests of many or large problems leave it out, and of every other
+# test it runs this many combinations; tests/test_triton.py asks what is special about it.
+without_interpreter = pytest.mark.parametrize("backend", [name for name in AVAILABLE_BACKENDS if name != "triton"])
+INTERPRETED_COMBINATIONS = 16
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A fixed choice, spread over all values of the parameters; the matrix makes its own."""
+    interpreted: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        chosen = getattr(item, "callspec", None)
+        if chosen and chosen.params.get("backend") == "triton" and not item.get_closest_marker("own_choice"):
+            interpreted.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    dropped = set()
+    for combinations in interpreted.values():
+        combinations.sort(key=lambda item: zlib.crc32(item.name.encode()))
+        dropped.update(combinations[INTERPRETED_COMBINATIONS:])
+    if dropped:
+        config.hook.pytest_deselected(items=list(dropped))
+        items[:] = [item for item in items if item not in dropped]
+
 
 settings.register_profile(
     "deterministic",
@@ -22,7 +58,7 @@ settings.register_profile(
 settings.load_profile("deterministic")
 
 
-@pytest.fixture(params=list(BACKENDS))
+@pytest.fixture(params=AVAILABLE_BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     """Every registered backend; a new one is tested by being registered."""
     return request.param

@@ -54,7 +54,7 @@ def leaves_for(dtype, scale, size=1.0):
 
 def check(name, leaves, dtype, backend):
     ours, dense = LOSSES[name]
-    check_loss(lambda x: ours(x, backend), lambda x: dense(x, True), lambda x: dense(x, False), leaves, dtype)
+    check_loss(lambda x: ours(x, backend), lambda x: dense(x, True), lambda x: dense(x, False), leaves, dtype, backend)
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
@@ -80,6 +80,7 @@ def test_scale_zero(label_smoothing, dtype, backend):
         lambda x: dense_losses.clip(x["a"], x["b"], x["scale"], label_smoothing, exact=False).mean(),
         leaves,
         dtype,
+        backend,
     )
 
 

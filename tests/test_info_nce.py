@@ -35,7 +35,7 @@ def check(leaves, dtype, backend, present=lambda negatives: negatives, reduction
     def dense(x, exact=False):
         return reduce(dense_losses.info_nce(x["queries"], x["keys"], x["temperature"], x.get("negatives"), exact))
 
-    check_loss(ours, lambda x: dense(x, exact=True), dense, leaves, dtype)
+    check_loss(ours, lambda x: dense(x, exact=True), dense, leaves, dtype, backend)
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
@@ -75,7 +75,7 @@ def test_tuple_with_and_without_gradient(backend):
         return dense_losses.info_nce(x["queries"], x["keys"], 0.125, negatives).mean()
 
     leaves.pop("temperature")
-    check_loss(ours, dense, dense, leaves, torch.float32)
+    check_loss(ours, dense, dense, leaves, torch.float32, backend)
 
 
 def test_generator_of_chunks(dtype, backend):

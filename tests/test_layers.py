@@ -14,6 +14,8 @@ ROOT = "__init__"  # the package itself re-exports from every layer
 BESIDE = {"testing": {"relations"}}  # outside the stack: who may be imported
 NATIVE = "_native"  # the extension belongs to one backend alone
 NATIVE_OWNER = ("backends", "cpu")
+TRITON = "triton_kernels"  # stands beside csrc; of the package it knows the kinds of relations
+TRITON_OWNER = ("backends", "triton")
 
 
 def modules():
@@ -50,6 +52,8 @@ def test_imports_go_down_only():
         for target in imported:
             if target == (NATIVE,):
                 assert parts == NATIVE_OWNER, f"{parts} imports the native extension"
+            elif target[0] == TRITON:
+                assert parts[:2] == TRITON_OWNER, f"{parts} imports the Triton kernels"
             elif parts[0] in BESIDE:
                 assert target[0] in BESIDE[parts[0]], f"{parts} imports {target}"
             else:
@@ -62,10 +66,18 @@ def test_backends_do_not_know_one_another():
     for parts, imported in modules():
         if parts[0] == "backends" and parts[1] != "__init__":
             for target in imported:
-                assert target[0] != "backends" or target == ("backends", "base"), f"{parts} imports {target}"
+                own = target[:2] == parts[:2]  # a backend may be a package
+                assert target[0] != "backends" or own or target == ("backends", "base"), f"{parts} imports {target}"
 
 
 def test_kernels_are_free_of_torch():
+    for path in (REPOSITORY / "triton_kernels").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {name[0] for name in imports(tree, path.parts) if name[0] != TRITON}
+        assert names <= {"relations"}, path
+        assert "torch" not in {
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
     sources = [path for path in (REPOSITORY / "csrc").rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".cuh")]
     assert sources
     for path in sources:

@@ -37,7 +37,7 @@ def test_values_and_gradients(n, d, labels, reduction, dtype, backend):
     def dense(x):
         return reduce(dense_losses.sup_con(x["features"], x["labels"], x["temperature"]), x["labels"])
 
-    check_loss(ours, dense, dense, leaves_for(n, d, dtype, labels(n)), dtype)
+    check_loss(ours, dense, dense, leaves_for(n, d, dtype, labels(n)), dtype, backend)
 
 
 def test_anchor_without_positive_has_loss_zero_and_is_not_counted(backend):

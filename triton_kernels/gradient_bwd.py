@@ -5,11 +5,10 @@ Launched once for the queries and once, with the sides swapped, for the keys; in
 
 import triton
 import triton.language as tl
-
 from contrastive_ops.triton_kernels.tile import load_rows, products, score_gradient
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_cols", "row_batch_stride", "col_batch_stride"])
+@triton.jit(do_not_specialize=["num_rows", "num_cols"])
 def gradient_bwd_kernel(
     row_side,  # Embeddings [B, M, D] of the owner
     col_side,  # Embeddings [B, N, D] of the other side
@@ -59,8 +58,20 @@ def gradient_bwd_kernel(
             dots = tl.dot(row_tile, tl.trans(col_tile), input_precision=PRECISION, out_dtype=ACCUMULATOR)
         else:
             dots = products(
-                row_side, row_offset, rows, num_rows, col_side, col_offset, cols, num_cols,
-                D, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, ACCUMULATOR,
+                row_side,
+                row_offset,
+                rows,
+                num_rows,
+                col_side,
+                col_offset,
+                cols,
+                num_cols,
+                D,
+                BLOCK_M,
+                BLOCK_N,
+                BLOCK_D,
+                PRECISION,
+                ACCUMULATOR,
             )
         ds = score_gradient(
             dots,

@@ -2,11 +2,12 @@
 
 import triton
 import triton.language as tl
-
 from contrastive_ops.triton_kernels.tile import products, score_gradient
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_cols", "row_batch_stride", "col_batch_stride", "first_row", "first_col", "block_rows", "block_cols", "d_scale_weight"])
+@triton.jit(
+    do_not_specialize=["num_rows", "num_cols", "first_row", "first_col", "block_rows", "block_cols", "d_scale_weight"]
+)
 def macro_gradient_kernel(
     row_side,  # Embeddings [M, D] of one batch entry
     col_side,  # Embeddings [N, D]
@@ -16,7 +17,8 @@ def macro_gradient_kernel(
     col_lines,
     candidates,
     positives,
-    ds_block,  # [block_rows, block_cols] of the embeddings' dtype
+    ds_block,  # [block_rows, block_cols] of the embeddings' dtype, rows ds_stride apart
+    ds_stride,
     d_scale,  # [programs] partial sums of dS_ij <q_i, k_j>, or None
     d_scale_weight,  # what a pair of this block counts in d_scale
     num_rows,
@@ -26,7 +28,7 @@ def macro_gradient_kernel(
     col_batch_stride,
     first_row,
     first_col,
-    block_rows,  # the macro-block is rows first_row .. first_row + block_rows, inside the matrix
+    block_rows,  # rows of the macro-block: a multiple of BLOCK_M, or up to the end of the matrix
     block_cols,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -43,8 +45,20 @@ def macro_gradient_kernel(
     STORAGE: tl.constexpr = row_side.data.dtype.element_ty
     unit_value = tl.load(unit) if unit is not None else 1.0
     dots = products(
-        row_side, batch * row_batch_stride, rows, num_rows, col_side, batch * col_batch_stride, cols, num_cols,
-        D, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, ACCUMULATOR,
+        row_side,
+        batch * row_batch_stride,
+        rows,
+        num_rows,
+        col_side,
+        batch * col_batch_stride,
+        cols,
+        num_cols,
+        D,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCK_D,
+        PRECISION,
+        ACCUMULATOR,
     )
     ds = score_gradient(
         dots,
@@ -69,7 +83,7 @@ def macro_gradient_kernel(
         tl.store(d_scale + program, tl.sum(tl.sum(ds * dots, 1), 0) * (d_scale_weight / unit_value))
     i, j = rows - first_row, cols - first_col
     tl.store(
-        ds_block + i.to(tl.int64)[:, None] * block_cols + j[None, :],
+        ds_block + i.to(tl.int64)[:, None] * ds_stride + j[None, :],
         ds.to(STORAGE),
         mask=(i < block_rows)[:, None] & (j < block_cols)[None, :],
     )
@@ -77,7 +91,8 @@ def macro_gradient_kernel(
 
 @triton.jit(do_not_specialize=["block_rows", "block_cols"])
 def macro_product_kernel(
-    ds_block,  # [block_rows, block_cols]
+    ds_block,  # [block_rows, block_cols], rows ds_stride apart
+    ds_stride,
     other,  # Embeddings [block_cols, D], with TRANSPOSED [block_rows, D]: the part that the block covers
     gradient,  # [block_rows, D] (TRANSPOSED: [block_cols, D]) statistics dtype, contiguous: accumulated into
     block_rows,
@@ -102,10 +117,12 @@ def macro_product_kernel(
     for start in range(0, depth, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         if TRANSPOSED:
-            offsets = k.to(tl.int64)[:, None] * block_cols + lines[None, :]
-            weights = tl.trans(tl.load(ds_block + offsets, mask=(k < depth)[:, None] & (lines < size)[None, :], other=0.0))
+            offsets = k.to(tl.int64)[:, None] * ds_stride + lines[None, :]
+            weights = tl.trans(
+                tl.load(ds_block + offsets, mask=(k < depth)[:, None] & (lines < size)[None, :], other=0.0)
+            )
         else:
-            offsets = lines.to(tl.int64)[:, None] * block_cols + k[None, :]
+            offsets = lines.to(tl.int64)[:, None] * ds_stride + k[None, :]
             weights = tl.load(ds_block + offsets, mask=(lines < size)[:, None] & (k < depth)[None, :], other=0.0)
         offsets = k.to(tl.int64)[:, None] * other.row_stride + d[None, :]
         tile = tl.load(other.data + offsets, mask=(k < depth)[:, None] & (d < D)[None, :], other=0.0)

@@ -66,8 +66,12 @@ def clause_mask(clause, batch, rows, cols, num_rows, num_cols):
     elif clause.kind == OFF_DIAGONAL:
         return cols[None, :] != rows[:, None] + clause.offset
     else:
-        row_ids = tl.load(clause.row_ids + batch.to(tl.int64) * clause.row_batch_stride + rows, mask=rows < num_rows, other=0)
-        col_ids = tl.load(clause.col_ids + batch.to(tl.int64) * clause.col_batch_stride + cols, mask=cols < num_cols, other=0)
+        row_ids = tl.load(
+            clause.row_ids + batch.to(tl.int64) * clause.row_batch_stride + rows, mask=rows < num_rows, other=0
+        )
+        col_ids = tl.load(
+            clause.col_ids + batch.to(tl.int64) * clause.col_batch_stride + cols, mask=cols < num_cols, other=0
+        )
         if clause.kind == SAME:
             return row_ids[:, None] == col_ids[None, :]
         else:

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
-
 from contrastive_ops.triton_kernels.relation import may_include, relation_mask
 from contrastive_ops.triton_kernels.tile import add_biases, load_rows, mask_candidates, products
+
+STRIPES_SIDE_BY_SIDE = tl.constexpr(8)
 
 
 class Partials(NamedTuple):
@@ -14,7 +15,7 @@ class Partials(NamedTuple):
 
     top: Any  # largest score over the candidates seen
     total: Any  # sum of exp(score - top)
-    positive: Any  # sum of the positives' scores
+    positive: Any  # sum of the positives' scores; zeros before the score pass, as tiles without positives add nothing
 
 
 @triton.jit
@@ -31,7 +32,9 @@ def merge_online(top, total, new_top, new_total):
     return merged, total * tl.exp(top - shift) + new_total * tl.exp(new_top - shift)
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_cols", "row_batch_stride", "col_batch_stride", "row_stripe", "col_stripe"])
+@triton.jit(
+    do_not_specialize=["num_rows", "num_cols", "row_stripe", "col_stripe", "num_row_stripes", "num_col_stripes"]
+)
 def statistics_fwd_kernel(
     row_side,  # Embeddings [B, M, D]
     col_side,  # Embeddings [B, N, D]
@@ -49,6 +52,7 @@ def statistics_fwd_kernel(
     col_batch_stride,
     row_stripe,  # rows of a stripe, a multiple of BLOCK_M
     col_stripe,  # columns of a stripe, a multiple of BLOCK_N
+    num_row_stripes,
     num_col_stripes,
     SELF: tl.constexpr,  # columns are the rows: upper triangle, and their statistics are row statistics
     RESIDENT: tl.constexpr,  # BLOCK_D holds the whole of D
@@ -62,8 +66,15 @@ def statistics_fwd_kernel(
     Rows are finished one tile at a time in registers; the column partials go to memory and back, where only this
     program sees them.
     """
-    row_slot = tl.program_id(0) // num_col_stripes  # this stripe of rows is a slot of the column partials
-    col_slot = tl.program_id(0) % num_col_stripes
+    # a stripe of rows is a slot of the column partials, and the other way round; programs that run side by side form a
+    # block of stripes, so that the second-level cache holds the embeddings of both sides
+    row_slot, col_slot = tl.swizzle2d(
+        tl.program_id(0) // num_col_stripes,
+        tl.program_id(0) % num_col_stripes,
+        num_row_stripes,
+        num_col_stripes,
+        STRIPES_SIDE_BY_SIDE,
+    )
     batch = tl.program_id(1)
     num_batches = tl.num_programs(1)
     if SELF:
@@ -103,8 +114,20 @@ def statistics_fwd_kernel(
                 dots = tl.dot(row_tile, tl.trans(col_tile), input_precision=PRECISION, out_dtype=ACCUMULATOR)
             else:
                 dots = products(
-                    row_side, row_offset, rows, num_rows, col_side, col_offset, cols, num_cols,
-                    D, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, ACCUMULATOR,
+                    row_side,
+                    row_offset,
+                    rows,
+                    num_rows,
+                    col_side,
+                    col_offset,
+                    cols,
+                    num_cols,
+                    D,
+                    BLOCK_M,
+                    BLOCK_N,
+                    BLOCK_D,
+                    PRECISION,
+                    ACCUMULATOR,
                 )
             scores = add_biases(dots, scale_value, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
             col_out_pointers = col_out + cols
@@ -117,15 +140,13 @@ def statistics_fwd_kernel(
                     chosen = tl.where(mask, scores, 0.0)
                     if row_partials.positive is not None:
                         row_positive += tl.sum(chosen, 1)
-                else:
-                    chosen = tl.zeros_like(scores)
-                if col_partials.positive is not None:
-                    # in self-similarity a diagonal tile is symmetric: its columns are counted as rows already
-                    counted = tl.sum(chosen, 0)
-                    if SELF:
-                        counted = tl.where(col_start == row_start, 0.0, counted)
-                    before = tl.load(col_partials.positive + col_out_pointers, mask=seen, other=0.0)
-                    tl.store(col_partials.positive + col_out_pointers, before + counted, mask=in_range)
+                    if col_partials.positive is not None:
+                        counted = tl.sum(chosen, 0)
+                        if SELF:
+                            # a diagonal tile is symmetric: its columns are counted as rows already
+                            counted = tl.where(col_start == row_start, 0.0, counted)
+                        before = tl.load(col_partials.positive + col_out_pointers, mask=in_range, other=0.0)
+                        tl.store(col_partials.positive + col_out_pointers, before + counted, mask=in_range)
 
             scores = mask_candidates(
                 scores, candidates, batch, row_start, rows, num_rows, col_start, cols, num_cols, BLOCK_M, BLOCK_N

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
-
 from contrastive_ops.triton_kernels.relation import may_exclude, may_include, relation_mask
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import Wanted
-from contrastive_ops.backends.triton.tiles import INTERPRETER, MACRO_BYTES
+from contrastive_ops.backends.triton.tiles import INTERPRETER, MACRO_BYTES, MACRO_ROWS
 from contrastive_ops.problem import Gradients, Problem, Statistics
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class TritonBackend:
         stripes = kernels.plan_stripes(view, target, self_similarity)
 
         def partials(slots: int, size: int) -> Any:
-            pieces = new((3 if has_sums else 2, slots, batch, size))
-            return kernels.Partials(*pieces) if has_sums else kernels.Partials(*pieces, None)
+            top, total = new((2, slots, batch, size))
+            return kernels.Partials(top, total, torch.zeros_like(top) if has_sums else None)
 
         nothing = kernels.Partials(None, None, None)
         row_partials = partials(stripes.num_col_stripes + self_similarity, m)
@@ -168,14 +168,14 @@ class TritonBackend:
         kernels = _launches()
         batch, m, n, d = view.sizes
         queries, keys = view.rows.embeddings, view.cols.embeddings
-        side = _macro_side(queries.dtype)
+        height, width = _macro_shape(queries.dtype, self_similarity)
         new = view.scale.new_empty
-        ds = queries.new_empty((side * side,))
+        ds = queries.new_empty((height, width))
         blocks = [
-            (b, slice(i, min(i + side, m)), slice(j, min(j + side, n)))
+            (b, slice(i, min(i + height, m)), slice(j, min(j + width, n)))
             for b in range(batch)
-            for i in range(0, m, side)
-            for j in range(i if self_similarity else 0, n, side)
+            for i in range(0, m, height)
+            for j in range(i if self_similarity else 0, n, width)
         ]
         grids = [kernels.macro_gradient_grid(target, d, r.stop - r.start, c.stop - c.start) for _, r, c in blocks]
         counts = [grid[0] * grid[1] for grid in grids]
@@ -287,9 +287,9 @@ def _unit(problem: Problem, upstream: Statistics) -> Tensor | None:
     return FP16_HEADROOM / largest.clamp(min=1e-30)
 
 
-def _macro_side(dtype: torch.dtype) -> int:
-    """Rows and columns of a macro-block, a power of two."""
-    return 1 << (int((MACRO_BYTES // dtype.itemsize) ** 0.5).bit_length() - 1)
+def _macro_shape(dtype: torch.dtype, self_similarity: bool) -> tuple[int, int]:
+    """Rows and columns of a macro-block; squares in self-similarity, where both are cut alike."""
+    return MACRO_ROWS, MACRO_ROWS if self_similarity else MACRO_BYTES // (dtype.itemsize * MACRO_ROWS)
 
 
 def _empty_statistics(problem: Problem) -> Statistics:

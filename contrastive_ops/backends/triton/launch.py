@@ -135,7 +135,7 @@ def statistics_launch(
 ) -> Launch:
     """The score pass. `rows` has a slot for every stripe of columns, `columns` one for every stripe of rows; in
     self-similarity both are one, with a slot more."""
-    batch, _, _, d = view.sizes
+    batch, *_, d = view.sizes
     block_m, block_n, block_d, warps, stages = stripes.tile
     return Launch(
         statistics_fwd.statistics_fwd_kernel,
@@ -146,6 +146,7 @@ def statistics_launch(
             "col_partials": columns,
             "row_stripe": stripes.row_stripe,
             "col_stripe": stripes.col_stripe,
+            "num_row_stripes": stripes.num_row_stripes,
             "num_col_stripes": stripes.num_col_stripes,
             "SELF": self_similarity,
             "RESIDENT": block_d >= d,
@@ -233,6 +234,7 @@ def macro_gradient_launch(
             **_matrix(view),
             "unit": view.unit,
             "ds_block": ds,
+            "ds_stride": ds.stride(0),
             "d_scale": d_scale,
             "d_scale_weight": d_scale_weight,
             "first_row": rows.start,
@@ -252,7 +254,7 @@ def macro_gradient_launch(
 def macro_product_launch(
     target: Target, ds: Tensor, shape: tuple[int, int], other: Tensor, gradient: Tensor, transposed: bool
 ) -> Launch:
-    """gradient `[lines, D]` += dS other, or dS^T other; dS is `shape`, at the start of `ds`."""
+    """gradient `[lines, D]` += dS other, or dS^T other; dS is the first `shape` of `ds`."""
     d = other.shape[-1]
     tile = find_tile("macro_product", target.arch, target.precision, d)
     assert tile is not None
@@ -262,6 +264,7 @@ def macro_product_launch(
         (_ceil_div(gradient.shape[0], block_m), _ceil_div(d, block_n)),
         {
             "ds_block": ds,
+            "ds_stride": ds.stride(0),
             "other": _embeddings(other),
             "gradient": gradient,
             "block_rows": shape[0],
@@ -280,7 +283,7 @@ def macro_product_launch(
 
 def _matrix(view: View) -> dict[str, Any]:
     """The arguments that describe the score matrix, the same for every kernel."""
-    _, m, n, d = view.sizes
+    batch, m, n, d = view.sizes
     return {
         "row_side": _embeddings(view.rows.embeddings),
         "col_side": _embeddings(view.cols.embeddings),
@@ -292,8 +295,9 @@ def _matrix(view: View) -> dict[str, Any]:
         "num_rows": m,
         "num_cols": n,
         "D": d,
-        "row_batch_stride": view.rows.embeddings.stride(0),
-        "col_batch_stride": view.cols.embeddings.stride(0),
+        # what a single batch entry does not use must not decide how loads are compiled
+        "row_batch_stride": view.rows.embeddings.stride(0) if batch > 1 else 0,
+        "col_batch_stride": view.cols.embeddings.stride(0) if batch > 1 else 0,
     }
 
 

@@ -1,0 +1,74 @@
+"""Every kernel that a training step launches, taken from the Triton backend itself: it runs on tensors without data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from contrastive_ops import diagonal, different, off_diagonal, same
+from contrastive_ops.backends import BACKENDS, Wanted
+from contrastive_ops.backends.triton import backend as triton_backend
+from contrastive_ops.backends.triton.launch import Launch
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, build_problem
+
+OBJECTIVES = ("clip", "nt_xent", "info_nce")
+PRECISIONS = {"bfloat16": "half", "float16": "half", "float32": "fp32", "tf32": "tf32"}
+
+
+def step_launches(objective: str, arch: str, n: int, d: int, dtype: str) -> list[Launch]:
+    """The launches of forward and backward over N pairs of D-dimensional embeddings, in their order."""
+    problem = _problem(objective, n, d, torch.float32 if dtype == "tf32" else getattr(torch, dtype))
+    backend = BACKENDS["triton"]
+    # in self-similarity the gradient of the queries holds both roles
+    wanted = Wanted(queries=True, keys=not problem.self_similarity, scale=True, row_bias=False, col_bias=False)
+    with _recorded(arch, allow_tf32=dtype == "tf32") as launches:
+        statistics, _ = backend.forward(problem)
+        nothing = problem.scale.new_empty(0, dtype=torch.uint8)
+        # the losses use no column sums
+        backend.backward(problem, statistics, statistics._replace(col_sum=None), nothing, wanted)
+    return launches
+
+
+def _problem(objective: str, n: int, d: int, dtype: torch.dtype) -> Problem:
+    def features(rows: int) -> Tensor:
+        return torch.empty(1, rows, d, dtype=dtype, device="meta")
+
+    if objective == "nt_xent":
+        queries = keys = features(2 * n)
+        instance = torch.empty(2 * n, dtype=torch.int64, device="meta")
+        candidates, positives = different(instance), same(instance) & off_diagonal()
+    else:
+        queries, keys = features(n), features(n)
+        candidates, positives = off_diagonal(), diagonal()
+    return build_problem(
+        queries,
+        keys,
+        scale=torch.empty((), device="meta"),
+        row_bias=None,
+        col_bias=None,
+        candidates=candidates,
+        positives=positives,
+        rows=True,
+        columns=objective == "clip",
+        workspace_bytes=DEFAULT_WORKSPACE_BYTES,
+    )
+
+
+@contextmanager
+def _recorded(arch: str, *, allow_tf32: bool) -> Iterator[list[Launch]]:
+    """Launches are kept instead of run, for a GPU that need not be here."""
+    launches: list[Launch] = []
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if allow_tf32 else "highest")
+    try:
+        with (
+            mock.patch.object(triton_backend, "_arch", lambda device: arch),
+            mock.patch.object(Launch, "run", lambda launch: launches.append(launch)),
+        ):
+            yield launches
+    finally:
+        torch.set_float32_matmul_precision(before)

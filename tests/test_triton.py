@@ -1,0 +1,288 @@
+"""What is special about the Triton backend, in its interpreter: macro-blocks, stripes, 64-bit offsets, faults caught.
+
+Its values and gradients in general are those of the shared tests, which run it beside the other backends.
+"""
+
+import importlib.util
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_statistics_matrix import check_case, run
+
+from contrastive_ops import clip_loss, info_nce, nt_xent, off_diagonal, similarity_statistics, sup_con
+from contrastive_ops.testing import DTYPES, LAYOUTS, RELATIONS, SELF_RELATIONS, Case, make_pairs
+
+pytest.importorskip("triton", reason="triton exists for Linux only")
+
+from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, statistics_fwd, tile
+
+from contrastive_ops.backends.triton import backend as triton_backend
+from contrastive_ops.backends.triton import launch, tiles
+
+TILE = 64  # of the interpreter's rows in the table
+
+# --- shapes around the edges of tiles, stripes and macro-blocks ---------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("off_diagonal", (TILE - 1, TILE + 1, 16)),
+        Case("off_diagonal", (TILE, 2 * TILE, 17), row_bias=True),
+        Case("few_ids", (4 * TILE + 1, 3 * TILE, 33), rows=False, col_bias=True),  # two tiles in a stripe
+        Case("offset_right", (7 * TILE + 5, 1, 128)),  # three tiles in a stripe, one column
+        Case("self_sup_con", (4 * TILE + 3, 4 * TILE + 3, 24), row_bias=True, col_bias=True),
+        Case("self_everything", (7 * TILE, 7 * TILE, 8)),
+    ],
+    ids=str,
+)
+def test_edges(case, dtype):
+    check_case(case, dtype, "triton")
+
+
+@pytest.fixture
+def small_macro_blocks(monkeypatch):
+    """Blocks of 64 x 128 pairs in float32: several in both directions, the last ones cut off."""
+    monkeypatch.setattr(triton_backend, "MACRO_ROWS", TILE)
+    monkeypatch.setattr(triton_backend, "MACRO_BYTES", TILE * 2 * TILE * 4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("off_diagonal", (130, 300, 150), row_bias=True, col_bias=True),
+        Case("few_ids", (100, 70, 140), batch=2, columns=False, col_bias=True),
+        Case("ids_per_batch", (90, 130, 200), batch=3, layout="sliced", rows=False),
+        Case("self_sup_con", (150, 150, 140), row_bias=True, col_bias=True),
+        Case("self_different", (200, 200, 129), batch=2),
+    ],
+    ids=str,
+)
+def test_two_levels(case, dtype, small_macro_blocks):
+    assert not launch.owns_rows(launch.Target(tiles.INTERPRETER, "any", "ieee"), case.sizes[2])
+    check_case(case, dtype, "triton")
+
+
+@settings(max_examples=25)
+@given(
+    relation=st.sampled_from([*RELATIONS, *SELF_RELATIONS]),
+    m=st.integers(0, 150),
+    n=st.integers(0, 150),
+    d=st.integers(1, 70),
+    layout=st.sampled_from(list(LAYOUTS)),
+    batch=st.sampled_from([0, 0, 1, 2]),
+    biases=st.tuples(st.booleans(), st.booleans()),
+    directions=st.sampled_from([(True, True), (True, False), (False, True)]),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_any_problem(relation, m, n, d, layout, batch, biases, directions, dtype):
+    sizes = (n if relation in SELF_RELATIONS else m, n, d)
+    check_case(Case(relation, sizes, layout, batch, *directions, *biases, scale=7.5), dtype, "triton")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("relation", ["off_diagonal", "few_ids", "self_sup_con"])
+def test_run_twice(relation, dtype):
+    case = Case(relation, (200, 200, 40), row_bias=True, col_bias=True)
+    first, second = run(case, dtype, "triton"), run(case, dtype, "triton")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_tiny_upstream_gradients_survive_float16():
+    """dS of 1e-9 is far below the range of float16, but D = 20 keys of size 100 bring the gradient back into it."""
+    a, b = make_pairs(100, 20, torch.float16)
+    b = 100 * b
+    grads = []
+    for name, dtype in (("triton", torch.float16), ("reference", torch.float64)):
+        queries = a.to(dtype).requires_grad_()
+        lse = similarity_statistics(queries, b.to(dtype), scale=0.05, backend=name).row_lse
+        (grad,) = torch.autograd.grad(lse.sum() * 2.0**-22, queries)
+        grads.append(grad.double())
+    ours, true = grads
+    assert true.abs().max() < 2e-6  # subnormal numbers, 2^-24 apart
+    assert (ours - true).abs().max() <= 2.0**-25 + 2.0**-10 * true.abs().max()
+
+
+# --- through torch.compile ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda a, b, scale: clip_loss(a, b, scale, label_smoothing=0.1, backend="triton"),
+        lambda a, b, scale: info_nce(a, b, temperature=1 / scale, reduction="none", backend="triton").mean(),
+        lambda a, b, scale: nt_xent(a, b, temperature=1 / scale, backend="triton"),
+        lambda a, b, scale: sup_con(a, torch.arange(len(a)) % 5, temperature=1 / scale, backend="triton"),
+    ],
+    ids=["clip", "info_nce", "nt_xent", "sup_con"],
+)
+def test_one_graph_for_every_shape(loss):
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+    for n in (40, 70):
+        leaves = [x.requires_grad_() for x in (*make_pairs(n, 12), torch.tensor(9.0))]
+        ours, plain = compiled(*leaves), loss(*leaves)
+        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=0)
+        grads = zip(
+            *(torch.autograd.grad(x, leaves, allow_unused=True, materialize_grads=True) for x in (ours, plain)),
+            strict=True,
+        )
+        for x, y in grads:
+            torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-7)
+
+
+# --- planted faults: each must be seen ----------------------------------------------------------------------------
+
+
+def planted(module, folder, fault):
+    """A copy of the module with one piece of its source replaced."""
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    right, wrong = fault
+    assert source.count(right) == 1, right
+    path = folder / f"planted_{Path(module.__file__).name}"
+    path.write_text(source.replace(right, wrong), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    return copy
+
+
+TALL = Case("off_diagonal", (3 * 64 * 2, 100, 9))  # two tiles of rows in a stripe
+MUTATIONS = {
+    # the running sum is not rescaled when a larger score appears
+    "online merge": (
+        statistics_fwd,
+        "statistics_fwd_kernel",
+        ("row_total * tl.exp(row_top - shift) + tl.sum", "row_total + tl.sum"),
+        Case("off_diagonal", (70, 500, 9), columns=False),
+    ),
+    # zeros beyond the last row and column count as scores
+    "tail mask": (
+        tile,
+        "mask_candidates",
+        ("if at_the_end | may_exclude(", "if may_exclude("),
+        Case("offset_outside", (70, 70, 9)),
+    ),
+    # a tile of rows forgets what the tiles above it have found in the same columns
+    "column merge": (
+        statistics_fwd,
+        "statistics_fwd_kernel",
+        ("top, total = merge_online(top_before, total_before, top, total)", "top, total = top, total"),
+        TALL,
+    ),
+    # a line without candidates gives NaN
+    "empty lines": (
+        statistics_fwd,
+        "finite_or_zero",
+        ('return tl.where(tl.abs(top) == float("inf"), 0.0, top)', "return top"),
+        Case("no_candidates", (20, 30, 9)),
+    ),
+    # the factor that keeps dS in the range of float16 is not taken out again
+    "unit of float16": (
+        gradient_bwd,
+        "gradient_bwd_kernel",
+        ("accumulated * (scale_value / unit_value)", "accumulated * scale_value"),
+        Case("off_diagonal", (20, 30, 9)),
+    ),
+    # the second product of a macro-block overwrites instead of adding
+    "macro-block sum": (
+        macro_bwd,
+        "macro_product_kernel",
+        ("tl.load(target, mask=inside, other=0.0) + accumulated", "accumulated"),
+        Case("off_diagonal", (130, 300, 150)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_planted_fault_is_seen(name, monkeypatch, tmp_path, small_macro_blocks):
+    module, function, fault, case = MUTATIONS[name]
+    dtype = torch.float16 if "float16" in name else torch.float32
+    check_case(case, dtype, "triton")
+    copy = planted(module, tmp_path, fault)
+    for user in (statistics_fwd, tile, gradient_bwd, macro_bwd):
+        if hasattr(user, function):
+            monkeypatch.setattr(user, function, getattr(copy, function))
+    with pytest.raises(AssertionError):
+        check_case(case, dtype, "triton")
+
+
+# rows 2^30 numbers apart: the third one starts beyond 2^31
+FAR_ROWS = """
+    import mmap, sys
+    sys.path.insert(0, {tests!r})
+    import conftest, torch
+    from contrastive_ops import similarity_statistics
+    from contrastive_ops.backends.triton import backend
+
+    D, STRIDE = 16, 2**30
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, 2 * (2 * STRIDE + D), flags=flags)  # address space: only the pages of three rows exist
+    queries = torch.frombuffer(memory, dtype=torch.float16).as_strided((3, D), (STRIDE, 1))
+    queries.copy_(torch.eye(3, D))
+    near = queries.clone()
+    keys = torch.ones(5, D, dtype=torch.float16)
+    if {planted!r}:
+        import importlib.util
+        from contrastive_ops.triton_kernels import statistics_fwd
+        spec = importlib.util.spec_from_file_location("planted_tile", {planted!r})
+        copy = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(copy)
+        statistics_fwd.load_rows = copy.load_rows
+    found = similarity_statistics(queries, keys, backend="triton").row_lse
+    expected = similarity_statistics(near, keys, backend="reference").row_lse
+    assert torch.allclose(found, expected, rtol=1e-6), (found, expected)
+"""
+
+
+def run_far_rows(folder, planted_file):
+    script = folder / "far_rows.py"
+    script.write_text(textwrap.dedent(FAR_ROWS).format(tests=str(Path(__file__).parent), planted=str(planted_file)))
+    return subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+
+
+def test_offsets_beyond_32_bits(tmp_path):
+    """Planted fault "int32 offset": the process then reads another address, so it runs in one of its own."""
+    right = run_far_rows(tmp_path, "")
+    assert right.returncode == 0, right.stderr
+    fault = ("rows.to(tl.int64)[:, None] * side.row_stride", "rows[:, None] * side.row_stride")
+    assert run_far_rows(tmp_path, planted(tile, tmp_path, fault).__file__).returncode != 0
+
+
+# --- reasons ------------------------------------------------------------------------------------------------------
+
+
+def test_it_explains_itself_without_a_gpu(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    a, b = make_pairs(4, 3)
+    with pytest.raises(ValueError, match=r"triton: tensors must be on a CUDA or HIP device, got cpu"):
+        clip_loss(a, b, 1.0, backend="triton")
+
+
+def test_triton_is_imported_by_its_first_use_only():
+    script = """
+        import sys, torch, contrastive_ops
+        x = torch.eye(3)
+        contrastive_ops.clip_loss(x, x.clone(), 2.0)
+        before = "triton" in sys.modules
+        contrastive_ops.clip_loss(x, x.clone(), 2.0, backend="triton")
+        print(before, "triton" in sys.modules)
+    """
+    process = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert process.stdout.split() == ["False", "True"], process.stderr
+
+
+def test_a_diagonal_beyond_32_bits_is_outside():
+    """off_diagonal() with an offset beyond 32 bits is every pair."""
+    a, b = make_pairs(70, 5)
+    far = similarity_statistics(a, b, candidates=off_diagonal(2**40), columns=True, backend="triton")
+    every = similarity_statistics(a, b, columns=True, backend="triton")
+    torch.testing.assert_close(far.row_lse, every.row_lse, rtol=0, atol=0)
+    torch.testing.assert_close(far.col_lse, every.col_lse, rtol=0, atol=0)

@@ -1,0 +1,457 @@
+"""Compiles the Triton kernels for GPUs that need not be here, and counts what the compiler made of them.
+
+    python tests/triton_compiled.py sm_90                 every case of the tile table on one architecture
+    python tests/triton_compiled.py sm_90 --json          the same for programs
+    python tests/triton_compiled.py sm_90 --only 'gradient.*D=512' --tile 128,128,0,4,2     another tile
+    python tests/triton_compiled.py --write-baseline      tests/triton_registers.json
+    python tests/triton_compiled.py --markdown            the table of docs/triton_kernels.md
+
+Triton specialises and compiles as it does at a launch; only its driver, which would ask the GPU what it is, is
+replaced. Nothing runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.pop("TRITON_INTERPRET", None)  # read by triton when it is imported: an interpreted kernel has no code
+
+import torch
+import triton
+import triton.language as tl
+from contrastive_ops.triton_kernels.relation import Clause
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from contrastive_ops.backends.triton import launch as launches
+from contrastive_ops.backends.triton import tiles
+from contrastive_ops.backends.triton.tiles import MACRO_ROWS
+from contrastive_ops.relations import ClauseKind
+
+BASELINE = Path(__file__).parent / "triton_registers.json"
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+ROWS, COLUMNS, OPEN_D = 4096, 8192, 1024  # sizes nobody specialises on, and the D of rows without an end
+
+
+class Architecture(NamedTuple):
+    target: GPUTarget
+    shared_limit: int  # bytes that one program can have
+    tensor: str  # opcode of the tensor cores
+    fma: str  # opcode of a multiply-add without them
+    load: str  # opcodes that bring memory to shared memory without passing registers
+
+
+ARCHITECTURES = {
+    "sm_80": Architecture(GPUTarget("cuda", 80, 32), 163 * 1024, "[HD]MMA", "[FD]FMA", "LDGSTS"),
+    "sm_86": Architecture(GPUTarget("cuda", 86, 32), 99 * 1024, "[HD]MMA", "[FD]FMA", "LDGSTS"),
+    "sm_90": Architecture(GPUTarget("cuda", 90, 32), 227 * 1024, "HGMMA|DMMA", "[FD]FMA", "LDGSTS|UTMALDG"),
+    "sm_100": Architecture(GPUTarget("cuda", 100, 32), 227 * 1024, "UTC[A-Z]*MMA|DMMA", "[FD]FMA", "LDGSTS|UTMALDG"),
+    "gfx942": Architecture(GPUTarget("hip", "gfx942", 64), 64 * 1024, "v_mfma", "v_(pk_)?fmac?_", "buffer_load.*lds"),
+}
+# a number format: precision of the tile table, dtype of the embeddings, dtype of the statistics
+FORMATS = {
+    "bf16": ("half", torch.bfloat16, torch.float32),
+    "fp16": ("half", torch.float16, torch.float32),
+    "tf32": ("tf32", torch.float32, torch.float32),
+    "fp32": ("fp32", torch.float32, torch.float32),
+    "fp64": ("fp64", torch.float64, torch.float64),
+}
+VARIANTS = {
+    "statistics": ("both sides", "self-similarity"),
+    "gradient": ("embeddings", "bias only"),
+    "macro_gradient": ("block",),
+    "macro_product": ("plain", "transposed"),
+}
+
+
+class Case(NamedTuple):
+    """One kernel as one kind of problem launches it."""
+
+    arch: str
+    kernel: str
+    variant: str
+    numbers: str  # of FORMATS
+    d: int
+
+    def __str__(self) -> str:
+        return f"{self.arch} {self.kernel} ({self.variant}) {self.numbers} D={self.d}"
+
+
+class Usage(NamedTuple):
+    """What one program occupies."""
+
+    registers: int  # of a thread
+    spills: int  # NVIDIA: instructions that touch local memory; AMD: vector registers spilled
+    scalar_spills: int  # AMD: scalar registers kept in lanes of vector registers; no memory is touched
+    shared: int  # bytes
+
+
+class Figures(NamedTuple):
+    """What the compiler made of one case."""
+
+    tile: str
+    warps: int
+    stages: int
+    registers: int  # from here as in Usage
+    spills: int
+    scalar_spills: int
+    shared: int
+    tensor: int  # tensor-core instructions in the main loop
+    fma: int  # multiply-adds of the plain cores in the main loop
+    async_loads: int  # from global to shared memory, in the whole kernel
+    loop: int  # instructions of the main loop
+
+
+class Instruction(NamedTuple):
+    label: str | None  # where a branch may land
+    opcode: str
+    target: str | None  # where it may branch to
+    falls_through: bool
+
+
+class FakeDriver:
+    """Names an architecture where triton would ask the GPU."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        self.target = target
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int = 0) -> int:
+        return 0
+
+    def set_current_device(self, device: int) -> None:
+        pass
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("meta")
+
+
+# what is compiled
+
+
+def cases(arch: str, *, all_formats: bool = False) -> Iterator[Case]:
+    """Every kernel, precision, row of the table and variant. bf16 and fp16 differ in a type that the tensor cores are
+    told and in one factor of dS, so fp16 is compiled for the gradient kernel, which has both, unless told otherwise."""
+    for kernel, variants in VARIANTS.items():
+        for numbers, (precision, _, _) in FORMATS.items():
+            if numbers == "fp16" and not all_formats and kernel != "gradient":
+                continue
+            rows = tiles.TABLE[kernel].get((arch, precision), ())
+            for row in rows:
+                d = OPEN_D if row.max_d == tiles.ANY_D else row.max_d
+                for variant in variants:
+                    if variant != "bias only":
+                        yield Case(arch, kernel, variant, numbers, d)
+            # without embedding gradients the gradient kernel takes any D, beyond its table with the tile of the macro
+            if rows and kernel == "gradient" and numbers != "fp16":
+                yield Case(arch, kernel, "bias only", numbers, OPEN_D)
+    for numbers in ("fp32", "fp64"):
+        if (arch, numbers) in tiles.TABLE["statistics"]:
+            yield Case(arch, "merge", "sums", numbers, 1)
+
+
+def build_launch(case: Case) -> launches.Launch:
+    """The launch of a problem with i != j as candidates and i == j as positives."""
+    precision, dtype, statistics = FORMATS[case.numbers]
+    target = launches.Target(case.arch, precision, "tf32" if precision == "tf32" else "ieee")
+
+    def meta(*shape: int, dtype: torch.dtype = statistics) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    def side(size: int, biases_only: bool) -> launches.Side:
+        gradients = (None, None, None) if biases_only else (meta(1, size), meta(1, size), meta(1, size))
+        return launches.Side(meta(1, size, case.d, dtype=dtype), launches.Lines(None, *gradients))
+
+    def partials(slots: int, size: int) -> launches.Partials:
+        return launches.Partials(*(meta(slots, 1, size) for _ in range(3)))
+
+    is_statistics, is_self = case.kernel == "statistics", case.variant == "self-similarity"
+    view = launches.View(
+        side(ROWS, is_statistics),
+        side(ROWS if is_self else COLUMNS, is_statistics),
+        (Clause(tl.constexpr(int(ClauseKind.OFF_DIAGONAL)), 0, None, None, None, None),),
+        (Clause(tl.constexpr(int(ClauseKind.DIAGONAL)), 0, None, None, None, None),),
+        meta(),
+        meta() if case.numbers == "fp16" else None,
+    )
+    block_rows, block_cols = slice(0, MACRO_ROWS), slice(0, 2 * MACRO_ROWS)
+    ds = meta(block_rows.stop, block_cols.stop, dtype=dtype)
+    if case.kernel == "statistics":
+        stripes = launches.plan_stripes(view, target, is_self)
+        rows, columns = partials(stripes.num_col_stripes + is_self, ROWS), partials(stripes.num_row_stripes, COLUMNS)
+        return launches.statistics_launch(view, target, stripes, rows, rows if is_self else columns, is_self)
+    if case.kernel == "merge":
+        return launches.merge_launch(partials(32, ROWS), meta(1, ROWS), meta(1, ROWS))
+    if case.kernel == "gradient" and case.variant == "bias only":
+        return launches.gradient_launch(view, target, None, meta(1, ROWS), None)
+    if case.kernel == "gradient":
+        return launches.gradient_launch(view, target, meta(1, ROWS, case.d, dtype=dtype), None, meta(1, ROWS))
+    if case.kernel == "macro_gradient":
+        return launches.macro_gradient_launch(view, target, block_rows, block_cols, ds, meta(256), 1.0)
+    is_transposed = case.variant == "transposed"
+    lines, depth = reversed(ds.shape) if is_transposed else ds.shape
+    other, gradient = meta(depth, case.d, dtype=dtype), meta(lines, case.d)
+    return launches.macro_product_launch(target, ds, tuple(ds.shape), other, gradient, is_transposed)
+
+
+def compile_case(case: Case) -> Figures:
+    driver.set_active(FakeDriver(ARCHITECTURES[case.arch].target))
+    launch = build_launch(case)
+    compiled = launch.kernel.warmup(
+        **launch.arguments, num_warps=launch.warps, num_stages=launch.stages, grid=launch.grid
+    )
+    sizes = [
+        launch.arguments[x] for x in ("BLOCK_M", "BLOCK_N", "BLOCK_D", "BLOCK_K", "BLOCK") if x in launch.arguments
+    ]
+    measure = measure_amd if case.arch.startswith("gfx") else measure_nvidia
+    usage, instructions = measure(compiled)
+    return Figures("x".join(map(str, sizes)), launch.warps, launch.stages, *usage, *count(case.arch, instructions))
+
+
+# what came out
+
+
+def measure_nvidia(compiled: Any) -> tuple[Usage, list[Instruction]]:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+        cubin.write(compiled.asm["cubin"])
+        cubin.flush()
+        usage = run_tool("cuobjdump", "-res-usage", cubin.name)
+        instructions = parse_sass(run_tool("nvdisasm", "-c", cubin.name))
+    registers = max(int(x) for x in re.findall(r"REG:(\d+)", usage))
+    return Usage(registers, matching(instructions, "STL|LDL"), 0, compiled.metadata.shared), instructions
+
+
+def measure_amd(compiled: Any) -> tuple[Usage, list[Instruction]]:
+    code = compiled.asm["amdgcn"]
+
+    def figure(name: str) -> int:
+        return int(re.findall(rf"\.{name}:\s+(\d+)", code)[0])
+
+    spills = (figure("vgpr_spill_count"), figure("sgpr_spill_count"))
+    return Usage(figure("vgpr_count"), *spills, compiled.metadata.shared), parse_amd(code)
+
+
+def count(arch_name: str, instructions: list[Instruction]) -> tuple[int, int, int, int]:
+    """The instructions that Figures names, in its order."""
+    arch = ARCHITECTURES[arch_name]
+    loop = main_loop(instructions, arch.tensor) or main_loop(instructions, arch.fma)
+    return matching(loop, arch.tensor), matching(loop, arch.fma), matching(instructions, arch.load), len(loop)
+
+
+def run_tool(tool: str, *arguments: str) -> str:
+    return subprocess.run([str(TOOLS / tool), *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def matching(instructions: list[Instruction], opcode: str) -> int:
+    return sum(bool(re.match(opcode, x.opcode)) for x in instructions)
+
+
+def parse_sass(code: str) -> list[Instruction]:
+    instructions, label, joins = [], None, {}
+    for line in code.splitlines():
+        if found := re.match(r"\s*(\.L_x_\d+):", line):
+            label = found[1]
+        elif found := re.match(r"\s*/\*\w+\*/\s+(@\S+\s+)?([A-Z][\w.]*)\s*(.*);", line):
+            condition, opcode, operands = found.groups()
+            place = re.search(r"`\((\.L_x_\d+)\)", operands)
+            target = None
+            if opcode.startswith("BSSY") and place:
+                joins[operands.split(",")[0]] = place[1]  # where BSYNC goes
+            elif opcode.startswith("BSYNC"):
+                target = joins.get(operands.strip())
+            elif re.match("U?(BRA|JMP)", opcode) and place:
+                target = place[1]
+            # an unconditional branch has no predicate, neither in front nor among its operands
+            ends = re.match("U?(BRA|JMP|EXIT|RET|BSYNC)", opcode) and not condition and "P" not in operands
+            instructions.append(Instruction(label, opcode, target, not ends))
+            label = None
+    return instructions
+
+
+def parse_amd(code: str) -> list[Instruction]:
+    instructions, label = [], None
+    for line in code.splitlines():
+        if found := re.match(r"(\.LBB\w+):", line):
+            label = found[1]
+        elif found := re.match(r"\s+([a-z]\w+)\s*(.*)", line):
+            opcode, operands = found.groups()
+            if not re.match("[sv]_|ds_|global_|buffer_|flat_|scratch_", opcode):
+                continue
+            place = re.match(r"\.LBB\w+", operands) if "branch" in opcode else None
+            target = place[0] if place else None
+            instructions.append(Instruction(label, opcode, target, opcode not in ("s_branch", "s_endpgm")))
+            label = None
+    return instructions
+
+
+def main_loop(instructions: list[Instruction], opcode: str) -> list[Instruction]:
+    """The loop that holds most of these instructions without holding a smaller one that does; [] if none."""
+    best: list[Instruction] = []
+    for body in sorted(natural_loops(instructions), key=len):
+        loop = [instructions[i] for i in body]
+        if matching(loop, opcode) > matching(best, opcode):
+            best = loop
+    return best
+
+
+def natural_loops(instructions: list[Instruction]) -> list[list[int]]:
+    """Bodies of the loops: an edge back to an instruction that every way to it passes. Code that the compiler moved
+    out of the way also branches backwards, but is no loop."""
+    places = {x.label: i for i, x in enumerate(instructions) if x.label is not None}
+    starts = sorted(
+        {0, *places.values(), *(i + 1 for i, x in enumerate(instructions) if x.target or not x.falls_through)}
+    )
+    starts = [i for i in starts if i < len(instructions)]
+    block_at = {start: b for b, start in enumerate(starts)}
+    ends = [*starts[1:], len(instructions)]
+    after: list[set[int]] = []
+    for end in ends:
+        last = instructions[end - 1]
+        nexts = {block_at[places[last.target]]} if last.target in places else set()
+        after.append(nexts | ({block_at[end]} if last.falls_through and end < len(instructions) else set()))
+    before: list[set[int]] = [set() for _ in starts]
+    for block, nexts in enumerate(after):
+        for x in nexts:
+            before[x].add(block)
+    dominators = find_dominators(before)
+    bodies: dict[int, set[int]] = {}
+    for tail, nexts in enumerate(after):
+        for head in nexts & dominators[tail]:
+            bodies.setdefault(head, {head}).update(reaching(tail, head, before))
+    return [[i for b in sorted(body) for i in range(starts[b], ends[b])] for body in bodies.values()]
+
+
+def find_dominators(before: list[set[int]]) -> list[set[int]]:
+    """For each block the blocks on every way to it from block 0."""
+    everything = set(range(len(before)))
+    found = [{0}, *(set(everything) for _ in before[1:])]
+    changed = True
+    while changed:
+        changed = False
+        for block in range(1, len(before)):
+            ways = [found[x] for x in before[block]]
+            new = {block} | (set.intersection(*ways) if ways else set())
+            changed |= new != found[block]
+            found[block] = new
+    return found
+
+
+def reaching(tail: int, head: int, before: list[set[int]]) -> set[int]:
+    found, waiting = {head}, [tail]
+    while waiting:
+        block = waiting.pop()
+        if block not in found:
+            found.add(block)
+            waiting += before[block]
+    return found
+
+
+# the command
+
+
+def compile_all(arch: str, options: argparse.Namespace) -> dict[str, Figures]:
+    found = {}
+    for case in cases(arch, all_formats=options.all_formats):
+        if options.only is None or re.search(options.only, str(case)):
+            if options.tile is not None:
+                precision = FORMATS[case.numbers][0]
+                tile = tiles.Tile(*map(int, options.tile.split(",")))
+                tiles.TABLE[case.kernel][(arch, precision)] = (tiles.Row(case.d, tile),)
+            found[str(case)] = compile_case(case)
+            if not options.json:
+                print(describe(case, found[str(case)]), flush=True)
+    return found
+
+
+def describe(case: Case, figures: Figures) -> str:
+    f = figures
+    spills = f"{f.spills} spills" + (f" and {f.scalar_spills} scalar" if f.scalar_spills else "")
+    size = f"{f.tile}, {f.warps} warps, {f.stages} stages"
+    code = f"{f.tensor} tensor and {f.fma} fma of {f.loop} in the loop, {f.async_loads} async loads"
+    return f"{case!s:58} {size:34} {f.registers:3} registers, {spills}, {f.shared / 1024:5.1f} KiB shared, {code}"
+
+
+def compile_in_processes(archs: Iterable[str]) -> dict[str, Figures]:
+    """Triton keeps what it compiled by device, whatever that device is: one process an architecture, two at a time."""
+
+    def run(arch: str) -> dict[str, Figures]:
+        output = subprocess.run([sys.executable, __file__, arch, "--json"], check=True, stdout=subprocess.PIPE).stdout
+        return {key: Figures(**figures) for key, figures in json.loads(output).items()}
+
+    with ThreadPoolExecutor(2) as pool:
+        return {key: figures for found in pool.map(run, archs) for key, figures in found.items()}
+
+
+def write_baseline(found: dict[str, Figures]) -> None:
+    registers = {key: figures.registers for key, figures in found.items()}
+    BASELINE.write_text(json.dumps({"triton": triton.__version__, "registers": registers}, indent=1) + "\n")
+
+
+def markdown(found: dict[str, Figures]) -> str:
+    """A line for each kernel, architecture, format and D: the most that any of its variants takes."""
+    lines = ["| kernel | architecture | numbers | D | tile | warps | stages | registers | shared KiB | tensor |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    groups: dict[tuple[str, ...], list[Figures]] = {}
+    for key, figures in found.items():
+        match = re.fullmatch(r"(\w+) (\w+) \((.*)\) (\w+) D=(\d+)", key)
+        assert match is not None
+        arch, kernel, variant, numbers, d = match.groups()
+        if numbers != "fp16" and variant not in ("self-similarity", "bias only"):
+            groups.setdefault((kernel, arch, numbers, d), []).append(figures)
+    for (kernel, arch, numbers, d), variants in sorted(
+        groups.items(), key=lambda x: list(VARIANTS).index(x[0][0]) if x[0][0] in VARIANTS else 9
+    ):
+        f = variants[0]
+        most = [max(x.registers for x in variants), f"{max(x.shared for x in variants) / 1024:.0f}"]
+        instructions = f.tensor or f"{f.fma} fma"
+        cells = [kernel, arch, numbers, d, f.tile, f.warps, f.stages, *most, instructions]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arch", nargs="?", choices=ARCHITECTURES)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", metavar="REGEX", help="cases whose name holds it")
+    parser.add_argument("--tile", metavar="M,N,D,WARPS,STAGES", help="instead of that of the table")
+    parser.add_argument("--all-formats", action="store_true", help="fp16 for every kernel")
+    parser.add_argument("--write-baseline", action="store_true")
+    parser.add_argument("--markdown", action="store_true")
+    options = parser.parse_args()
+    if options.write_baseline or options.markdown:
+        found = compile_in_processes(ARCHITECTURES)
+        if options.write_baseline:
+            write_baseline(found)
+        if options.markdown:
+            print(markdown(found))
+    elif options.arch is None:
+        parser.error("which architecture?")
+    else:
+        found = compile_all(options.arch, options)
+        if options.json:
+            print(json.dumps({key: figures._asdict() for key, figures in found.items()}))
+
+
+if __name__ == "__main__":
+    if "TRITON_CACHE_DIR" in os.environ:
+        main()
+    else:
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ["TRITON_CACHE_DIR"] = cache
+            main()
