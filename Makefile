@@ -8,6 +8,8 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-warn-c
 # torch is installed first and then pinned for every later call, so that no dependency replaces it
 PIP := PIP_CONSTRAINT=$(CURDIR)/$(VENV)/constraints.txt $(INSTALL)
 BUILD_REQUIRES := "setuptools>=77" "pybind11>=2.13" ninja
+# every core runs tests of its own: threads that wait must not spin in their way
+TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive
 CXX_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DELETE_ON_ERROR:
@@ -24,7 +26,7 @@ demo: $(VENV)/examples.stamp $(VENV)/native.stamp
 	$(RUN) examples/code_search.py --out out/code_search $(ARGS)
 
 test: $(VENV)/test.stamp $(VENV)/native.stamp
-	$(RUN) -m pytest $(or $(ARGS),tests)
+	$(TEST_ENVIRONMENT) $(RUN) -m pytest -n auto $(or $(ARGS),tests)
 
 bench: $(VENV)/bench.stamp $(VENV)/native.stamp
 	$(RUN) -m bench $(ARGS)

@@ -300,13 +300,14 @@ def parse_amd(code: str) -> list[Instruction]:
 
 
 def main_loop(instructions: list[Instruction], opcode: str) -> list[Instruction]:
-    """The loop that holds most of these instructions without holding a smaller one that does; [] if none."""
-    best: list[Instruction] = []
+    """Of the innermost loops that hold such instructions the one that holds most; [] if there is none."""
+    innermost: list[list[int]] = []
     for body in sorted(natural_loops(instructions), key=len):
-        loop = [instructions[i] for i in body]
-        if matching(loop, opcode) > matching(best, opcode):
-            best = loop
-    return best
+        holds = matching([instructions[i] for i in body], opcode) > 0
+        if holds and not any(set(inner) < set(body) for inner in innermost):
+            innermost.append(body)
+    loops = [[instructions[i] for i in body] for body in innermost]
+    return max(loops, key=lambda loop: matching(loop, opcode), default=[])
 
 
 def natural_loops(instructions: list[Instruction]) -> list[list[int]]:
@@ -398,8 +399,12 @@ def compile_in_processes(archs: Iterable[str]) -> dict[str, Figures]:
 
 
 def write_baseline(found: dict[str, Figures]) -> None:
-    registers = {key: figures.registers for key, figures in found.items()}
-    BASELINE.write_text(json.dumps({"triton": triton.__version__, "registers": registers}, indent=1) + "\n")
+    baseline = {
+        "triton": triton.__version__,
+        "registers": {key: f.registers for key, f in found.items()},
+        "scalar_spills": {key: f.scalar_spills for key, f in found.items() if f.scalar_spills},
+    }
+    BASELINE.write_text(json.dumps(baseline, indent=1) + "\n")
 
 
 def markdown(found: dict[str, Figures]) -> str:

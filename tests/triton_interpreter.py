@@ -1,8 +1,8 @@
 """Triton's interpreter for the tests: right in bfloat16, and four times faster.
 
-The interpreter keeps bfloat16 as uint16 and multiplies those integers in `tl.dot`; its conversion from float32 cuts bits off, where
-GPUs round to the nearest even, and spoils subnormal numbers. `tests/test_triton_interpreter.py` asks the interpreter
-without this correction whether that is still so.
+The interpreter keeps bfloat16 as uint16 and multiplies those integers in `tl.dot`; its conversion from float32 cuts
+bits off, where GPUs round to the nearest even, and spoils subnormal numbers. `tests/test_triton_interpreter.py` asks
+the interpreter without this correction whether that is still so.
 
 Every call of a device function looks through the whole of `triton.language` for names to replace, which the running
 kernel has replaced already: most of the time of a kernel goes there. Once for each module of functions is enough.

@@ -1,4 +1,4 @@
-"""Gradient pass in two levels, for large D: a macro-block of dS in a workspace that stays in L2, then plain products."""
+"""Gradient pass in two levels, for large D: a macro-block of dS that stays in the second-level cache, then products."""
 
 import triton
 import triton.language as tl

@@ -87,10 +87,9 @@ class TritonBackend:
 
         nothing = kernels.Partials(None, None, None)
         row_partials = partials(stripes.num_col_stripes + self_similarity, m)
+        col_partials = partials(stripes.num_row_stripes, n) if columns else nothing
         if self_similarity:
             col_partials = row_partials
-        else:
-            col_partials = partials(stripes.num_row_stripes, n) if columns else nothing
         row_lse, col_lse = new((batch, m)), new((batch, n)) if columns else None
         row_sum = new((batch, m)) if has_sums else None
         col_sum = new((batch, n)) if has_sums and columns else None

@@ -10,11 +10,11 @@ from torch import Tensor
 from contrastive_ops.backends.triton.tiles import Tile, find_tile, max_stripes
 from contrastive_ops.problem import Problem
 from contrastive_ops.relations import Clause, ClauseKind, Relation
-from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, relation, statistics_fwd, tile
+from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, relation, statistics_fwd
+from contrastive_ops.triton_kernels.statistics_fwd import Partials
+from contrastive_ops.triton_kernels.tile import Embeddings, Lines
 
 MERGE_BLOCK = 256
-Lines = tile.Lines
-Partials = statistics_fwd.Partials
 
 
 class Target(NamedTuple):
@@ -301,8 +301,8 @@ def _matrix(view: View) -> dict[str, Any]:
     }
 
 
-def _embeddings(side: Tensor) -> tile.Embeddings:
-    return tile.Embeddings(side, side.stride(-2))
+def _embeddings(side: Tensor) -> Embeddings:
+    return Embeddings(side, side.stride(-2))
 
 
 def _clauses(
