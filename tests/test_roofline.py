@@ -11,8 +11,7 @@ from bench.gpus import BY_ARCH, GPUS, gpu_of_device
 from bench.launch_costs import launch_cost, rows_of_a_thread
 from bench.launches import step_launches
 from bench.prediction import predict, resource_seconds
-from contrastive_ops.backends.triton.backend import _macro_side
-from contrastive_ops.backends.triton.tiles import Tile, find_tile
+from contrastive_ops.backends.triton.tiles import MACRO_ROWS, Tile, find_tile
 
 H100 = BY_ARCH["sm_90"]
 ONE_LEVEL_D, TWO_LEVEL_D = 64, 4096  # below and above the D at which every table changes to macro-blocks
@@ -57,7 +56,7 @@ def test_nt_xent_visits_half_of_the_scores():
 
     whole = 2 * views * views
     assert flops("nt_xent", n, ONE_LEVEL_D) == scores(ONE_LEVEL_D) + 2 * whole * ONE_LEVEL_D
-    side = _macro_side(torch.bfloat16)
+    side = MACRO_ROWS
     blocks = views // side
     ds = blocks * (blocks + 1) // 2 * side * side * 2 * TWO_LEVEL_D
     assert flops("nt_xent", n, TWO_LEVEL_D) == scores(TWO_LEVEL_D) + ds + whole * TWO_LEVEL_D

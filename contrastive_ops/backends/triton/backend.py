@@ -235,9 +235,10 @@ def _launches() -> Any:
 
 def _target(problem: Problem) -> Target:
     dtype = problem.queries.dtype
-    is_half = dtype in (torch.bfloat16, torch.float16)
-    exact = torch.get_float32_matmul_precision() == "highest"
-    precision = "half" if is_half else "fp32" if exact else "tf32"
+    if dtype == torch.float32:
+        precision = "fp32" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    else:
+        precision = "fp64" if dtype == torch.float64 else "half"
     arch = INTERPRETER if problem.queries.device.type == "cpu" else _arch(problem.queries.device)
     target: Target = _launches().Target(arch, precision, "tf32" if precision == "tf32" else "ieee")
     return target

@@ -21,7 +21,7 @@ class Target(NamedTuple):
     """What the kernels are compiled for."""
 
     arch: str
-    precision: str  # column of the tile table
+    precision: str  # in the tile table: half, tf32, fp32 or fp64
     input_precision: str  # of tl.dot
 
 
