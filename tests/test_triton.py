@@ -4,6 +4,7 @@ Its values and gradients in general are those of the shared tests, which run it 
 """
 
 import importlib.util
+import os
 import subprocess
 import sys
 import textwrap
@@ -136,6 +137,53 @@ def test_one_graph_for_every_shape(loss):
         )
         for x, y in grads:
             torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-7)
+
+
+# --- compiled once for all sizes ----------------------------------------------------------------------------------
+
+ALL_SIZES = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    import torch, triton_compiled
+    from triton.runtime import driver
+    from contrastive_ops.backends.triton import launch
+    from contrastive_ops.problem import build_problem
+    from contrastive_ops.relations import diagonal, off_diagonal
+
+    driver.set_active(triton_compiled.FakeDriver(triton_compiled.ARCHITECTURES["sm_80"].target))
+    target = launch.Target("sm_80", "half", "ieee")
+    half, single = dict(dtype=torch.bfloat16, device="meta"), dict(dtype=torch.float32, device="meta")
+    for m, n in ((4096, 8192), (1, 1), (1, 4097), (333, 16), (70000, 5)):
+        q, k, scale = torch.empty(1, m, 48, **half), torch.empty(1, n, 48, **half), torch.empty((), **single)
+        row, col = torch.empty(1, m, **single), torch.empty(1, n, **single)
+        problem = build_problem(q, k, scale=scale, row_bias=None, col_bias=None, candidates=off_diagonal(),
+                                positives=diagonal(), rows=True, columns=True, workspace_bytes=0)
+        views = [f(problem, launch.Lines(None, row, row, row), launch.Lines(None, col, col, col))
+                 for f in (launch.view_rows, launch.view_columns)]
+        stripes = launch.plan_stripes(views[0], target, False)
+        rows, cols = (launch.Partials(*(torch.empty(slots, 1, size, **single) for _ in range(3))) for slots, size in
+                      ((stripes.num_col_stripes, m), (stripes.num_row_stripes, n)))
+        launches = [
+            launch.statistics_launch(views[0], target, stripes, rows, cols, False),
+            launch.merge_launch(rows, row, row),
+            launch.gradient_launch(views[0], target, q, None, row),
+            launch.gradient_launch(views[1], target, k, None, col),
+        ]
+        for one in launches:
+            one.kernel.warmup(**one.arguments, num_warps=one.warps, num_stages=one.stages, grid=one.grid)
+    for kernel in dict.fromkeys(one.kernel for one in launches):
+        print(kernel.__name__, len(kernel.device_caches[0][0]))
+"""
+
+
+def test_one_compilation_serves_every_size(tmp_path):
+    script = tmp_path / "all_sizes.py"
+    script.write_text(textwrap.dedent(ALL_SIZES).format(tests=str(Path(__file__).parent)))
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    process = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    found = dict(line.split() for line in process.stdout.splitlines())
+    assert found == {"statistics_fwd_kernel": "1", "merge_partials_kernel": "1", "gradient_bwd_kernel": "1"}
 
 
 # --- planted faults: each must be seen ----------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """What the compiler makes of the Triton kernels: no spills, shared memory within the limit, tensor cores in use.
 
-Compiled for GPUs that need not be here (tests/triton_compiled.py) with the tiles of the table. bf16 stands for both
-half formats, whose code differs in the type of the products and in one factor; fp16 is compiled for the gradient
-kernel only.
+Compiled for GPUs that need not be here (tests/triton_compiled.py) with the tiles of the table. To keep the time short
+some formats stand for others: fp16 is compiled for the gradient kernel only, tf32 and fp64 without self-similarity.
+`python tests/triton_compiled.py sm_90 --everything` compiles them all.
 """
 
 import functools
@@ -54,7 +54,15 @@ def compiled(arch: str) -> Found:
 
 
 def test_nothing_spills(compiled: Found) -> None:
-    assert {key: f for key, f in compiled.items() if f["spills"] or f["scalar_spills"]} == {}
+    assert {key: f for key, f in compiled.items() if f["spills"]} == {}
+
+
+def test_scalar_spills_do_not_grow(compiled: Found) -> None:
+    """AMD keeps the tests of 32 pairs a lane in pairs of scalar registers, of which there are too few; the rest waits
+    in lanes of vector registers and touches no memory."""
+    allowed = BASELINE["scalar_spills"]
+    grown = {key: f for key, f in compiled.items() if f["scalar_spills"] > allowed.get(key, 0)}
+    assert grown == {}, f"allowed: {allowed}; {REGENERATE}"
 
 
 def test_shared_memory_fits(arch: str, compiled: Found) -> None:

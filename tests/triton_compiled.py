@@ -144,25 +144,29 @@ class FakeDriver:
 # what is compiled
 
 
-def cases(arch: str, *, all_formats: bool = False) -> Iterator[Case]:
-    """Every kernel, precision, row of the table and variant. bf16 and fp16 differ in a type that the tensor cores are
-    told and in one factor of dS, so fp16 is compiled for the gradient kernel, which has both, unless told otherwise."""
+def cases(arch: str, *, everything: bool = False) -> Iterator[Case]:
+    """Kernels, formats, rows of the table and variants; but for `everything` without those whose code another one
+    stands for. bf16 and fp16 differ in a type that the tensor cores are told and in one factor of dS, which the
+    gradient kernel has; what tf32 adds to a kernel it adds to every variant, and fp64 likewise."""
     for kernel, variants in VARIANTS.items():
         for numbers, (precision, _, _) in FORMATS.items():
-            if numbers == "fp16" and not all_formats and kernel != "gradient":
-                continue
             rows = tiles.TABLE[kernel].get((arch, precision), ())
             for row in rows:
                 d = OPEN_D if row.max_d == tiles.ANY_D else row.max_d
-                for variant in variants:
-                    if variant != "bias only":
-                        yield Case(arch, kernel, variant, numbers, d)
+                found = (Case(arch, kernel, variant, numbers, d) for variant in variants if variant != "bias only")
+                yield from (case for case in found if everything or adds_code(case))
             # without embedding gradients the gradient kernel takes any D, beyond its table with the tile of the macro
-            if rows and kernel == "gradient" and numbers != "fp16":
-                yield Case(arch, kernel, "bias only", numbers, OPEN_D)
+            bias_only = Case(arch, kernel, "bias only", numbers, OPEN_D)
+            if rows and kernel == "gradient" and (everything or adds_code(bias_only)):
+                yield bias_only
     for numbers in ("fp32", "fp64"):
-        if (arch, numbers) in tiles.TABLE["statistics"]:
-            yield Case(arch, "merge", "sums", numbers, 1)
+        yield Case(arch, "merge", "sums", numbers, 1)
+
+
+def adds_code(case: Case) -> bool:
+    if case.numbers == "fp16":
+        return case.kernel == "gradient" and case.variant == "embeddings"
+    return case.numbers not in ("tf32", "fp64") or case.variant not in ("self-similarity", "bias only")
 
 
 def build_launch(case: Case) -> launches.Launch:
@@ -367,7 +371,7 @@ def reaching(tail: int, head: int, before: list[set[int]]) -> set[int]:
 
 def compile_all(arch: str, options: argparse.Namespace) -> dict[str, Figures]:
     found = {}
-    for case in cases(arch, all_formats=options.all_formats):
+    for case in cases(arch, everything=options.everything):
         if options.only is None or re.search(options.only, str(case)):
             if options.tile is not None:
                 precision = FORMATS[case.numbers][0]
@@ -408,7 +412,7 @@ def write_baseline(found: dict[str, Figures]) -> None:
 
 
 def markdown(found: dict[str, Figures]) -> str:
-    """A line for each kernel, architecture, format and D: the most that any of its variants takes."""
+    """A line for each kernel, architecture, format and D: registers and shared memory of the variant with most."""
     lines = ["| kernel | architecture | numbers | D | tile | warps | stages | registers | shared KiB | tensor |"]
     lines.append("|---|---|---|---|---|---|---|---|---|---|")
     groups: dict[tuple[str, ...], list[Figures]] = {}
@@ -416,15 +420,14 @@ def markdown(found: dict[str, Figures]) -> str:
         match = re.fullmatch(r"(\w+) (\w+) \((.*)\) (\w+) D=(\d+)", key)
         assert match is not None
         arch, kernel, variant, numbers, d = match.groups()
-        if numbers != "fp16" and variant not in ("self-similarity", "bias only"):
+        if numbers != "fp16" and variant not in ("self-similarity", "bias only"):  # tiles of another line
             groups.setdefault((kernel, arch, numbers, d), []).append(figures)
-    for (kernel, arch, numbers, d), variants in sorted(
-        groups.items(), key=lambda x: list(VARIANTS).index(x[0][0]) if x[0][0] in VARIANTS else 9
-    ):
+    for key_parts in sorted(groups, key=lambda parts: [*VARIANTS, "merge"].index(parts[0])):
+        variants = groups[key_parts]
         f = variants[0]
-        most = [max(x.registers for x in variants), f"{max(x.shared for x in variants) / 1024:.0f}"]
+        registers, shared = max(x.registers for x in variants), max(x.shared for x in variants)
         instructions = f.tensor or f"{f.fma} fma"
-        cells = [kernel, arch, numbers, d, f.tile, f.warps, f.stages, *most, instructions]
+        cells = [*key_parts, f.tile, f.warps, f.stages, registers, f"{shared / 1024:.0f}", instructions]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
@@ -435,7 +438,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", metavar="REGEX", help="cases whose name holds it")
     parser.add_argument("--tile", metavar="M,N,D,WARPS,STAGES", help="instead of that of the table")
-    parser.add_argument("--all-formats", action="store_true", help="fp16 for every kernel")
+    parser.add_argument("--everything", action="store_true", help="every format and variant")
     parser.add_argument("--write-baseline", action="store_true")
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()

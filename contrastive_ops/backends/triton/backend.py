@@ -82,7 +82,8 @@ class TritonBackend:
         stripes = kernels.plan_stripes(view, target, self_similarity)
 
         def partials(slots: int, size: int) -> Any:
-            top, total = new((2, slots, batch, size))
+            # one allocation each: pieces of one would be aligned or not by chance, and compiled for both
+            top, total = new((slots, batch, size)), new((slots, batch, size))
             return kernels.Partials(top, total, torch.zeros_like(top) if has_sums else None)
 
         nothing = kernels.Partials(None, None, None)
