@@ -13,14 +13,13 @@ from contrastive_ops.relations import ClauseKind
 
 # --- instructions per score, counted in what Triton 3.8 compiles for sm_90, on the path of a tile without masks ---
 
-EXP_SLOTS = 6  # s - shift, times log2 e, three that keep subnormal results, and the one of the special-function unit
+EXP_SLOTS = 3  # s - shift, times log2 e, and the one of the special-function unit
 SCALE_SLOTS = 1  # dot product to score
 ROW_SLOTS = 2  # maximum and sum along a row, among the columns that one thread holds
 ROW_LINE_SLOTS = 40  # for each row of a thread: with the few threads that hold the rest of it, and the tile before
 # maximum and sum down a column cross the lanes of a warp (shuffles), then the warps (shared memory), and are merged
 # with what is in memory: this much per column that a thread holds, however few rows of it
 COLUMN_SLOTS = 50
-COLUMN_POSITIVE_SLOTS = 15  # the same for the sum of positives, which is formed whether or not a tile has any
 GRADIENT_SLOTS = 1  # g * exp, added up
 DSCALE_SLOTS = 1
 ROUND_SLOTS = 0.5  # two numbers an instruction
@@ -56,10 +55,16 @@ def launch_cost(launch: Launch, gpu: Gpu) -> Cost:
 # --- kernels ---
 
 
+def _itemsize(arguments: dict[str, Any]) -> int:
+    """Bytes of one number of the embeddings, which come as a tensor or as a descriptor of one."""
+    data = arguments["row_side"].data
+    return int(getattr(data, "base", data).itemsize)
+
+
 def _statistics(launch: Launch, gpu: Gpu) -> Cost:
     a = launch.arguments
     m, n, d, bm, bn = a["num_rows"], a["num_cols"], a["D"], a["BLOCK_M"], a["BLOCK_N"]
-    batch, size = launch.grid[1], a["row_side"].data.itemsize
+    batch, size = launch.grid[1], _itemsize(a)
     row_tiles, col_tiles, col_stripes = _ceil(m, bm), _ceil(n, bn), a["num_col_stripes"]
     row_stripes = launch.grid[0] // col_stripes
     tiles_a_stripe = a["row_stripe"] // bm
@@ -77,19 +82,19 @@ def _statistics(launch: Launch, gpu: Gpu) -> Cost:
     partial_bytes = 0
     exps = 1.0
     if a["col_partials"].top is not None:
-        fields = 2 if a["col_partials"].positive is None else 3
-        partial_bytes = tiles * bn * fields * 4 * 2  # read and written
-        columns = EXP_SLOTS + (COLUMN_SLOTS + COLUMN_POSITIVE_SLOTS * (fields - 2)) / held
+        partial_bytes = tiles * bn * 2 * 4 * 2  # top and total, read and written
+        columns = EXP_SLOTS + COLUMN_SLOTS / held
         exps += 1.0
     per_score = SCALE_SLOTS + EXP_SLOTS + ROW_SLOTS + columns + MASK_SLOTS * _masked_relations(a)
     scores = tiles * bm * bn
     slots = scores * per_score + tiles * _threads(launch, gpu) * held * ROW_LINE_SLOTS
     slots += _loading_slots(loaded, tiles, launch, gpu)
 
-    # programs that run together: neighbours in their order, so all stripes of columns and a few of rows
+    # programs that run together: neighbours in their order, so a few stripes of rows and as many of columns as it takes
     together = min(launch.grid[0], gpu.sms)
-    wave_cols = min(together, col_stripes) * a["col_stripe"] * line
-    wave_rows = _ceil(together, col_stripes) * a["row_stripe"] * line
+    side_by_side = min(statistics_fwd.STRIPES_SIDE_BY_SIDE.value, row_stripes)
+    wave_cols = min(_ceil(together, side_by_side), col_stripes) * a["col_stripe"] * line
+    wave_rows = side_by_side * a["row_stripe"] * line
     waves = programs / together
     fits = wave_cols + wave_rows <= gpu.l2_bytes
     hbm = waves * (wave_rows + wave_cols * (1 if fits else tiles_a_stripe))
@@ -103,7 +108,7 @@ def _statistics(launch: Launch, gpu: Gpu) -> Cost:
 def _gradient(launch: Launch, gpu: Gpu) -> Cost:
     a = launch.arguments
     m, n, d, bm, bn = a["num_rows"], a["num_cols"], a["D"], a["BLOCK_M"], a["BLOCK_N"]
-    (programs, batch), size = launch.grid, a["row_side"].data.itemsize
+    (programs, batch), size = launch.grid, _itemsize(a)
     tiles, line = programs * _ceil(n, bn), d * size
     products = 1 + (a["d_rows"] is not None)
     loaded = programs * bm * line + tiles * bn * line if a["RESIDENT"] else tiles * (bm + bn) * line
@@ -122,7 +127,7 @@ def _gradient(launch: Launch, gpu: Gpu) -> Cost:
 def _macro_gradient(launch: Launch, gpu: Gpu) -> Cost:
     a = launch.arguments
     rows, cols, d, bm, bn = a["block_rows"], a["block_cols"], a["D"], a["BLOCK_M"], a["BLOCK_N"]
-    tiles, line = launch.grid[0] * launch.grid[1], d * a["row_side"].data.itemsize
+    tiles, line = launch.grid[0] * launch.grid[1], d * _itemsize(a)
     loaded = tiles * (bm + bn) * line
     directions = (a["row_lines"].d_lse is not None) + (a["col_lines"].d_lse is not None)
     per_score = SCALE_SLOTS + directions * (EXP_SLOTS + GRADIENT_SLOTS) + MASK_SLOTS * _masked_relations(a)

@@ -84,7 +84,11 @@ BAD = {
     "workspace_negative": (lambda: statistics(workspace_bytes=-1), ValueError, (">= 0", "got -1")),
     "workspace_float": (lambda: statistics(workspace_bytes=1e6), TypeError, ("must be an int", "got float")),
     "workspace_bool": (lambda: statistics(workspace_bytes=True), TypeError, ("must be an int", "got bool")),
-    "backend_unknown": (lambda: statistics(backend="gpu"), ValueError, ("must be one of cpu, triton, eager", "got 'gpu'")),
+    "backend_unknown": (
+        lambda: statistics(backend="gpu"),
+        ValueError,
+        ("must be one of cpu, triton, eager", "got 'gpu'"),
+    ),
     "backend_type": (lambda: statistics(backend=3), ValueError, ("must be one of cpu, triton, eager", "got 3")),
     # relations
     "candidates_text": (lambda: statistics(candidates="all"), TypeError, ("must be a Relation", "got str")),

@@ -72,6 +72,29 @@ def test_two_levels(case, dtype, small_macro_blocks):
     check_case(case, dtype, "triton")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("off_diagonal", (70, 200, 16), row_bias=True, col_bias=True),
+        Case("few_ids", (130, 90, 40), batch=2, columns=False),
+        Case("self_sup_con", (150, 150, 24)),
+        Case("ids_per_batch", (90, 130, 136), batch=3),  # two levels
+        Case("off_diagonal", (70, 200, 17)),  # lines that do not start at multiples of 16 bytes
+        Case("off_diagonal", (70, 200, 16), layout="expanded"),  # one line used for all
+    ],
+    ids=str,
+)
+def test_tensor_descriptors(case, dtype, monkeypatch):
+    """What GPUs with a copy engine load by descriptors."""
+    made = []
+    descriptor = launch.TensorDescriptor
+    monkeypatch.setattr(launch, "has_descriptors", lambda arch, precision: True)
+    monkeypatch.setattr(launch, "TensorDescriptor", lambda *given: made.append(given) or descriptor(*given))
+    check_case(case, dtype, "triton")
+    assert bool(made) == (case.sizes[2] % 8 == 0 and case.layout != "expanded")
+
+
 @settings(max_examples=25)
 @given(
     relation=st.sampled_from([*RELATIONS, *SELF_RELATIONS]),
@@ -208,7 +231,7 @@ MUTATIONS = {
     "online merge": (
         statistics_fwd,
         "statistics_fwd_kernel",
-        ("row_total * tl.exp(row_top - shift) + tl.sum", "row_total + tl.sum"),
+        ("row_total * exponential(row_top - shift) + tl.sum", "row_total + tl.sum"),
         Case("off_diagonal", (70, 500, 9), columns=False),
     ),
     # zeros beyond the last row and column count as scores
@@ -300,7 +323,7 @@ def test_offsets_beyond_32_bits(tmp_path):
     """Planted fault "int32 offset": the process then reads another address, so it runs in one of its own."""
     right = run_far_rows(tmp_path, "")
     assert right.returncode == 0, right.stderr
-    fault = ("rows.to(tl.int64)[:, None] * side.row_stride", "rows[:, None] * side.row_stride")
+    fault = ("rows.to(tl.int64) * side.row_stride", "rows * side.row_stride")
     assert run_far_rows(tmp_path, planted(tile, tmp_path, fault).__file__).returncode != 0
 
 

@@ -24,8 +24,6 @@ def gradient_bwd_kernel(
     num_rows,
     num_cols,
     D,
-    row_batch_stride,
-    col_batch_stride,
     RESIDENT: tl.constexpr,  # BLOCK_D holds the whole of D; needed for d_rows
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -37,13 +35,10 @@ def gradient_bwd_kernel(
     batch = tl.program_id(1)
     rows = row_start + tl.arange(0, BLOCK_M)
     ACCUMULATOR: tl.constexpr = scale.dtype.element_ty
-    STORAGE: tl.constexpr = row_side.data.dtype.element_ty
     scale_value = tl.load(scale)
     unit_value = tl.load(unit) if unit is not None else 1.0
-    row_offset = batch.to(tl.int64) * row_batch_stride
-    col_offset = batch.to(tl.int64) * col_batch_stride
     if RESIDENT:
-        row_tile = load_rows(row_side, row_offset, rows, num_rows, 0, D, BLOCK_D)
+        row_tile = load_rows(row_side, batch, row_start, num_rows, 0, D, BLOCK_M, BLOCK_D)
     else:
         row_tile = None
     if d_rows is not None:
@@ -54,17 +49,16 @@ def gradient_bwd_kernel(
     for col_start in range(0, num_cols, BLOCK_N):
         cols = col_start + tl.arange(0, BLOCK_N)
         if RESIDENT:
-            col_tile = load_rows(col_side, col_offset, cols, num_cols, 0, D, BLOCK_D)
+            col_tile = load_rows(col_side, batch, col_start, num_cols, 0, D, BLOCK_N, BLOCK_D)
             dots = tl.dot(row_tile, tl.trans(col_tile), input_precision=PRECISION, out_dtype=ACCUMULATOR)
         else:
             dots = products(
                 row_side,
-                row_offset,
-                rows,
-                num_rows,
                 col_side,
-                col_offset,
-                cols,
+                batch,
+                row_start,
+                num_rows,
+                col_start,
                 num_cols,
                 D,
                 BLOCK_M,
@@ -97,7 +91,7 @@ def gradient_bwd_kernel(
             scale_total += tl.sum(ds * dots, 1)
         if d_rows is not None:
             accumulated = tl.dot(
-                ds.to(STORAGE), col_tile, accumulated, input_precision=PRECISION, out_dtype=ACCUMULATOR
+                ds.to(col_tile.dtype), col_tile, accumulated, input_precision=PRECISION, out_dtype=ACCUMULATOR
             )
 
     line_offsets = batch.to(tl.int64) * num_rows + rows
@@ -110,6 +104,6 @@ def gradient_bwd_kernel(
         gradient = accumulated * (scale_value / unit_value)
         tl.store(
             d_rows + line_offsets[:, None] * D + d[None, :],
-            gradient.to(STORAGE),
+            gradient.to(d_rows.dtype.element_ty),
             mask=(rows < num_rows)[:, None] & (d < D)[None, :],
         )

@@ -24,8 +24,6 @@ def macro_gradient_kernel(
     num_rows,
     num_cols,
     D,
-    row_batch_stride,
-    col_batch_stride,
     first_row,
     first_col,
     block_rows,  # rows of the macro-block: a multiple of BLOCK_M, or up to the end of the matrix
@@ -42,16 +40,14 @@ def macro_gradient_kernel(
     cols = col_start + tl.arange(0, BLOCK_N)
     batch = tl.program_id(2)  # 0: the pointers are those of the batch entry
     ACCUMULATOR: tl.constexpr = scale.dtype.element_ty
-    STORAGE: tl.constexpr = row_side.data.dtype.element_ty
     unit_value = tl.load(unit) if unit is not None else 1.0
     dots = products(
         row_side,
-        batch * row_batch_stride,
-        rows,
-        num_rows,
         col_side,
-        batch * col_batch_stride,
-        cols,
+        batch,
+        row_start,
+        num_rows,
+        col_start,
         num_cols,
         D,
         BLOCK_M,
@@ -84,7 +80,7 @@ def macro_gradient_kernel(
     i, j = rows - first_row, cols - first_col
     tl.store(
         ds_block + i.to(tl.int64)[:, None] * ds_stride + j[None, :],
-        ds.to(STORAGE),
+        ds.to(ds_block.dtype.element_ty),
         mask=(i < block_rows)[:, None] & (j < block_cols)[None, :],
     )
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 from contrastive_ops.triton_kernels.relation import may_include, relation_mask
-from contrastive_ops.triton_kernels.tile import add_biases, load_rows, mask_candidates, products
+from contrastive_ops.triton_kernels.tile import add_biases, exponential, load_rows, mask_candidates, products
 
 STRIPES_SIDE_BY_SIDE = tl.constexpr(8)
 
@@ -29,7 +29,7 @@ def merge_online(top, total, new_top, new_total):
     """(top, total) of the union of two sets of candidates."""
     merged = tl.maximum(top, new_top)
     shift = finite_or_zero(merged)
-    return merged, total * tl.exp(top - shift) + new_total * tl.exp(new_top - shift)
+    return merged, total * exponential(top - shift) + new_total * exponential(new_top - shift)
 
 
 @triton.jit(
@@ -48,8 +48,6 @@ def statistics_fwd_kernel(
     num_rows,
     num_cols,
     D,
-    row_batch_stride,
-    col_batch_stride,
     row_stripe,  # rows of a stripe, a multiple of BLOCK_M
     col_stripe,  # columns of a stripe, a multiple of BLOCK_N
     num_row_stripes,
@@ -82,8 +80,6 @@ def statistics_fwd_kernel(
             return
     ACCUMULATOR: tl.constexpr = scale.dtype.element_ty
     scale_value = tl.load(scale)
-    row_offset = batch.to(tl.int64) * row_batch_stride
-    col_offset = batch.to(tl.int64) * col_batch_stride
     row_out = (col_slot.to(tl.int64) * num_batches + batch) * num_rows
     if SELF:
         # the columns of a diagonal stripe are the rows of the same stripe: their second role has a slot of its own
@@ -99,7 +95,7 @@ def statistics_fwd_kernel(
         row_total = tl.zeros((BLOCK_M,), ACCUMULATOR)
         row_positive = tl.zeros((BLOCK_M,), ACCUMULATOR)
         if RESIDENT:
-            row_tile = load_rows(row_side, row_offset, rows, num_rows, 0, D, BLOCK_D)
+            row_tile = load_rows(row_side, batch, row_start, num_rows, 0, D, BLOCK_M, BLOCK_D)
         else:
             row_tile = None
         first_col = col_slot * col_stripe
@@ -110,17 +106,16 @@ def statistics_fwd_kernel(
         for col_start in range(first_col, last_col, BLOCK_N):
             cols = col_start + tl.arange(0, BLOCK_N)
             if RESIDENT:
-                col_tile = load_rows(col_side, col_offset, cols, num_cols, 0, D, BLOCK_D)
+                col_tile = load_rows(col_side, batch, col_start, num_cols, 0, D, BLOCK_N, BLOCK_D)
                 dots = tl.dot(row_tile, tl.trans(col_tile), input_precision=PRECISION, out_dtype=ACCUMULATOR)
             else:
                 dots = products(
                     row_side,
-                    row_offset,
-                    rows,
-                    num_rows,
                     col_side,
-                    col_offset,
-                    cols,
+                    batch,
+                    row_start,
+                    num_rows,
+                    col_start,
                     num_cols,
                     D,
                     BLOCK_M,
@@ -154,12 +149,12 @@ def statistics_fwd_kernel(
             if row_partials.top is not None:
                 top = tl.maximum(row_top, tl.max(scores, 1))
                 shift = finite_or_zero(top)
-                row_total = row_total * tl.exp(row_top - shift) + tl.sum(tl.exp(scores - shift[:, None]), 1)
+                row_total = row_total * exponential(row_top - shift) + tl.sum(exponential(scores - shift[:, None]), 1)
                 row_top = top
             if col_partials.top is not None:
                 top = tl.max(scores, 0)
                 shift = finite_or_zero(top)
-                total = tl.sum(tl.exp(scores - shift[None, :]), 0)
+                total = tl.sum(exponential(scores - shift[None, :]), 0)
                 if SELF:
                     top = tl.where(col_start == row_start, float("-inf"), top)
                     total = tl.where(col_start == row_start, 0.0, total)

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-from contrastive_ops.backends.triton.tiles import Tile, find_tile, max_stripes
+from contrastive_ops.backends.triton.tiles import Tile, find_tile, has_descriptors, max_stripes
 from contrastive_ops.problem import Problem
 from contrastive_ops.relations import Clause, ClauseKind, Relation
 from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, relation, statistics_fwd
@@ -141,7 +142,7 @@ def statistics_launch(
         statistics_fwd.statistics_fwd_kernel,
         (stripes.num_row_stripes * stripes.num_col_stripes, batch),
         {
-            **_matrix(view),
+            **_matrix(view, target, block_m, block_n, block_d),
             "row_partials": rows,
             "col_partials": columns,
             "row_stripe": stripes.row_stripe,
@@ -191,7 +192,7 @@ def gradient_launch(
         gradient_bwd.gradient_bwd_kernel,
         (_ceil_div(rows, block_m), batch),
         {
-            **_matrix(view),
+            **_matrix(view, target, block_m, block_n, block_d),
             "unit": view.unit,
             "d_rows": d_rows,
             "d_bias": d_bias,
@@ -231,7 +232,7 @@ def macro_gradient_launch(
         macro_bwd.macro_gradient_kernel,
         macro_gradient_grid(target, d, block_rows, block_cols),
         {
-            **_matrix(view),
+            **_matrix(view, target, block_m, block_n, block_d),
             "unit": view.unit,
             "ds_block": ds,
             "ds_stride": ds.stride(0),
@@ -265,7 +266,7 @@ def macro_product_launch(
         {
             "ds_block": ds,
             "ds_stride": ds.stride(0),
-            "other": _embeddings(other),
+            "other": Embeddings(other, None, other.stride(0)),
             "gradient": gradient,
             "block_rows": shape[0],
             "block_cols": shape[1],
@@ -281,12 +282,12 @@ def macro_product_launch(
     )
 
 
-def _matrix(view: View) -> dict[str, Any]:
+def _matrix(view: View, target: Target, block_m: int, block_n: int, block_d: int) -> dict[str, Any]:
     """The arguments that describe the score matrix, the same for every kernel."""
-    batch, m, n, d = view.sizes
+    _, m, n, d = view.sizes
     return {
-        "row_side": _embeddings(view.rows.embeddings),
-        "col_side": _embeddings(view.cols.embeddings),
+        "row_side": _embeddings(view.rows.embeddings, target, block_m, block_d),
+        "col_side": _embeddings(view.cols.embeddings, target, block_n, block_d),
         "scale": view.scale,
         "row_lines": view.rows.lines,
         "col_lines": view.cols.lines,
@@ -295,14 +296,23 @@ def _matrix(view: View) -> dict[str, Any]:
         "num_rows": m,
         "num_cols": n,
         "D": d,
-        # what a single batch entry does not use must not decide how loads are compiled
-        "row_batch_stride": view.rows.embeddings.stride(0) if batch > 1 else 0,
-        "col_batch_stride": view.cols.embeddings.stride(0) if batch > 1 else 0,
     }
 
 
-def _embeddings(side: Tensor) -> Embeddings:
-    return Embeddings(side, side.stride(-2))
+def _embeddings(side: Tensor, target: Target, block: int, block_d: int) -> Embeddings:
+    """`[B, size, D]`; what a single batch entry does not use must not decide how loads are compiled."""
+    batch_stride = side.stride(0) if side.shape[0] > 1 else 0
+    if has_descriptors(target.arch, target.precision) and _is_aligned(side, batch_stride):
+        # no stride may be 0, also where there is but one entry
+        strides = [batch_stride or side.shape[1] * side.stride(1), side.stride(1), 1]
+        return Embeddings(TensorDescriptor(side, list(side.shape), strides, [1, block, block_d]), None, None)
+    return Embeddings(side, batch_stride, side.stride(1))
+
+
+def _is_aligned(side: Tensor, batch_stride: int) -> bool:
+    """Whether the copy engine can read it: address and strides are multiples of 16 bytes, no line is used twice."""
+    bytes_apart = (side.data_ptr(), side.stride(1) * side.itemsize, batch_stride * side.itemsize)
+    return side.stride(1) >= side.shape[2] and all(number % 16 == 0 for number in bytes_apart)
 
 
 def _clauses(

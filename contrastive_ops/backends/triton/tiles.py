@@ -13,6 +13,7 @@ ANY_D = sys.maxsize
 MACRO_BYTES = 16 * 1024 * 1024  # a macro-block of dS: less than half of the second-level cache of every GPU listed
 MACRO_ROWS = 2048  # and 4096 columns in half precision: enough programs for all products of a block
 MAX_STRIPES = 32  # of rows and of columns in the score pass: 1024 programs, and partials of 256 bytes a line
+DESCRIPTOR_ARCHS = ("sm_90", "sm_100")
 INTERPRETER_STRIPES = 3  # several tiles in a stripe
 
 
@@ -45,11 +46,7 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         ("sm_86", "tf32"): (Row(64, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 32, 8, 3))),
         ("sm_86", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
         ("sm_86", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
-        ("sm_90", "half"): (
-            Row(128, Tile(128, 64, 0, 8, 2)),
-            Row(256, Tile(64, 64, 0, 8, 2)),
-            Row(ANY_D, Tile(128, 64, 64, 8, 2)),
-        ),
+        ("sm_90", "half"): (Row(256, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 64, 64, 8, 2))),
         ("sm_90", "tf32"): (Row(128, Tile(64, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 64, 32, 8, 2))),
         ("sm_90", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
         ("sm_90", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
@@ -94,8 +91,8 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         ("sm_90", "half"): (
             Row(64, Tile(128, 32, 0, 4, 2)),
             Row(128, Tile(128, 64, 0, 8, 2)),
-            Row(256, Tile(64, 64, 0, 8, 2)),
-            Row(512, Tile(64, 32, 0, 8, 2)),
+            Row(256, Tile(128, 32, 0, 8, 2)),
+            Row(512, Tile(64, 64, 0, 8, 2)),
         ),
         ("sm_90", "tf32"): (
             Row(64, Tile(128, 64, 0, 8, 2)),
@@ -132,7 +129,7 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         ("sm_86", "tf32"): (Row(ANY_D, Tile(128, 128, 16, 8, 4)),),
         ("sm_86", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_86", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
-        ("sm_90", "half"): (Row(ANY_D, Tile(128, 64, 64, 4, 3)),),
+        ("sm_90", "half"): (Row(ANY_D, Tile(128, 128, 64, 16, 3)),),
         ("sm_90", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 4, 3)),),
         ("sm_90", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 4, 2)),),
         ("sm_90", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
@@ -185,3 +182,11 @@ def find_tile(kernel: str, arch: str, precision: str, d: int) -> Tile | None:
 def max_stripes(arch: str) -> int:
     """Most stripes of rows, and of columns, in the score pass. The same on all GPUs: results do not depend on it."""
     return INTERPRETER_STRIPES if arch == INTERPRETER else MAX_STRIPES
+
+
+def has_descriptors(arch: str, precision: str) -> bool:
+    """Whether tiles are loaded by the copy engine (TMA), which takes no registers for addresses.
+
+    It brings them to shared memory, where tensor cores read them; plain multiply-adds want registers, and then spill.
+    """
+    return arch in DESCRIPTOR_ARCHS and precision in ("half", "tf32")
