@@ -55,9 +55,9 @@ def launch_cost(launch: Launch, gpu: Gpu) -> Cost:
 # --- kernels ---
 
 
-def _itemsize(arguments: dict[str, Any]) -> int:
+def _itemsize(arguments: dict[str, Any], side: str = "row_side") -> int:
     """Bytes of one number of the embeddings, which come as a tensor or as a descriptor of one."""
-    data = arguments["row_side"].data
+    data = arguments[side].data
     return int(getattr(data, "base", data).itemsize)
 
 
@@ -141,11 +141,9 @@ def _macro_gradient(launch: Launch, gpu: Gpu) -> Cost:
 
 def _macro_product(launch: Launch, gpu: Gpu) -> Cost:
     a = launch.arguments
-    lines, depth = a["block_rows"], a["block_cols"]
-    if a["TRANSPOSED"]:
-        lines, depth = depth, lines
+    lines, depth = a["size"], a["depth"]
     d, bm, bn, bk = a["D"], a["BLOCK_M"], a["BLOCK_N"], a["BLOCK_K"]
-    tiles, size = launch.grid[0] * launch.grid[1], a["ds_block"].itemsize
+    tiles, size = launch.grid[0] * launch.grid[1], _itemsize(a, "other")
     loaded = tiles * depth * (bm + bn) * size
     sums = 2 * lines * d * a["gradient"].itemsize  # read and written
     slots = _loading_slots(loaded, tiles, launch, gpu)

@@ -266,7 +266,10 @@ MUTATIONS = {
     "macro-block sum": (
         macro_bwd,
         "macro_product_kernel",
-        ("tl.load(target, mask=inside, other=0.0) + accumulated", "accumulated"),
+        (
+            "accumulated = tl.load(target, mask=inside, other=0.0)",
+            "accumulated = tl.zeros((BLOCK_M, BLOCK_N), ACCUMULATOR)",
+        ),
         Case("off_diagonal", (130, 300, 150)),
     ),
 }

@@ -210,7 +210,7 @@ def build_launch(case: Case) -> launches.Launch:
     is_transposed = case.variant == "transposed"
     lines, depth = reversed(ds.shape) if is_transposed else ds.shape
     other, gradient = meta(depth, case.d, dtype=dtype), meta(lines, case.d)
-    return launches.macro_product_launch(target, ds, tuple(ds.shape), other, gradient, is_transposed)
+    return launches.macro_product_launch(target, ds, other, gradient, is_transposed)
 
 
 def compile_case(case: Case) -> Figures:

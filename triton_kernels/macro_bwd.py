@@ -2,7 +2,7 @@
 
 import triton
 import triton.language as tl
-from contrastive_ops.triton_kernels.tile import products, score_gradient
+from contrastive_ops.triton_kernels.tile import load_rows, products, score_gradient
 
 
 @triton.jit(
@@ -85,43 +85,33 @@ def macro_gradient_kernel(
     )
 
 
-@triton.jit(do_not_specialize=["block_rows", "block_cols"])
+@triton.jit(do_not_specialize=["size", "depth"])
 def macro_product_kernel(
-    ds_block,  # [block_rows, block_cols], rows ds_stride apart
-    ds_stride,
-    other,  # Embeddings [block_cols, D], with TRANSPOSED [block_rows, D]: the part that the block covers
-    gradient,  # [block_rows, D] (TRANSPOSED: [block_cols, D]) statistics dtype, contiguous: accumulated into
-    block_rows,
-    block_cols,
+    weights,  # Embeddings [1, size, depth], with TRANSPOSED [1, depth, size]: the macro-block of dS
+    other,  # Embeddings [1, depth, D]: the part of the other side that it covers
+    gradient,  # [size, D] statistics dtype, contiguous: accumulated into
+    size,
+    depth,
     D,
-    TRANSPOSED: tl.constexpr,  # gradient += dS^T other
+    TRANSPOSED: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,  # columns of the gradient
     BLOCK_K: tl.constexpr,  # depth: lines of the other side
 ):
-    """gradient += dS other. Macro-blocks follow one another on the stream, so every element has one order of sums."""
-    lines = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    d = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    """gradient += dS other, or dS^T other. Macro-blocks follow one another on the stream: one order of sums."""
+    first, first_d = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N
+    batch = tl.program_id(2)  # 0
     ACCUMULATOR: tl.constexpr = gradient.dtype.element_ty
-    if TRANSPOSED:
-        size, depth = block_cols, block_rows
-    else:
-        size, depth = block_rows, block_cols
-    inside = (lines < size)[:, None] & (d < D)[None, :]
-    accumulated = tl.zeros((BLOCK_M, BLOCK_N), ACCUMULATOR)
+    i, d = tl.arange(0, BLOCK_M), first_d + tl.arange(0, BLOCK_N)
+    target = gradient + first.to(tl.int64) * D + (i[:, None] * D + d[None, :])
+    inside = (first + i < size)[:, None] & (d < D)[None, :]
+    accumulated = tl.load(target, mask=inside, other=0.0)
     for start in range(0, depth, BLOCK_K):
-        k = start + tl.arange(0, BLOCK_K)
         if TRANSPOSED:
-            offsets = k.to(tl.int64)[:, None] * ds_stride + lines[None, :]
-            weights = tl.trans(
-                tl.load(ds_block + offsets, mask=(k < depth)[:, None] & (lines < size)[None, :], other=0.0)
-            )
+            tile = tl.trans(load_rows(weights, batch, start, depth, first, size, BLOCK_K, BLOCK_M))
         else:
-            offsets = lines.to(tl.int64)[:, None] * ds_stride + k[None, :]
-            weights = tl.load(ds_block + offsets, mask=(lines < size)[:, None] & (k < depth)[None, :], other=0.0)
-        offsets = k.to(tl.int64)[:, None] * other.row_stride + d[None, :]
-        tile = tl.load(other.data + offsets, mask=(k < depth)[:, None] & (d < D)[None, :], other=0.0)
-        accumulated = tl.dot(weights, tile, accumulated, input_precision=PRECISION, out_dtype=ACCUMULATOR)
-    target = gradient + lines.to(tl.int64)[:, None] * D + d[None, :]
-    tl.store(target, tl.load(target, mask=inside, other=0.0) + accumulated, mask=inside)
+            tile = load_rows(weights, batch, first, size, start, depth, BLOCK_M, BLOCK_K)
+        other_tile = load_rows(other, batch, start, depth, first_d, D, BLOCK_K, BLOCK_N)
+        accumulated = tl.dot(tile, other_tile, accumulated, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+    tl.store(target, accumulated, mask=inside)

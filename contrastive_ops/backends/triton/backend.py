@@ -28,7 +28,7 @@ class TritonBackend:
     def reasons(self, problem: Problem) -> list[str]:
         reasons = []
         if not _has_triton():
-            reasons.append("triton is not installed: pip install 'triton>=3.4'")
+            reasons.append("triton is not installed: pip install 'triton>=3.8'")
         device = problem.queries.device
         if device.type == "cuda":
             reasons += _device_reasons(device)
@@ -185,19 +185,19 @@ class TritonBackend:
         dk_sum = None if dkeys is None else new((batch, n, d), dtype=view.scale.dtype).zero_()
         start = 0
         for (b, rows, cols), count in zip(blocks, counts, strict=True):
-            shape = (rows.stop - rows.start, cols.stop - cols.start)
+            block = ds[: rows.stop - rows.start, : cols.stop - cols.start]
             part = None if terms is None else terms[start : start + count]
             start += count
             # the sum over both roles counts a pair twice, and only half of the blocks off the diagonal are visited
             weight = 0.5 if self_similarity and rows == cols else 1.0
             one = view.at(b)
-            kernels.macro_gradient_launch(one, target, rows, cols, ds, part, weight).run()
+            kernels.macro_gradient_launch(one, target, rows, cols, block, part, weight).run()
             if dq_sum is not None:
-                kernels.macro_product_launch(target, ds, shape, keys[b, cols], dq_sum[b, rows], False).run()
+                kernels.macro_product_launch(target, block, keys[b, cols], dq_sum[b, rows], False).run()
                 if self_similarity and rows != cols:
-                    kernels.macro_product_launch(target, ds, shape, queries[b, rows], dq_sum[b, cols], True).run()
+                    kernels.macro_product_launch(target, block, queries[b, rows], dq_sum[b, cols], True).run()
             if dk_sum is not None:
-                kernels.macro_product_launch(target, ds, shape, queries[b, rows], dk_sum[b, cols], True).run()
+                kernels.macro_product_launch(target, block, queries[b, rows], dk_sum[b, cols], True).run()
         factor = view.scale if view.unit is None else view.scale / view.unit
         for total, gradient in ((dq_sum, dqueries), (dk_sum, dkeys)):
             if total is not None and gradient is not None:

@@ -252,24 +252,22 @@ def macro_gradient_launch(
     )
 
 
-def macro_product_launch(
-    target: Target, ds: Tensor, shape: tuple[int, int], other: Tensor, gradient: Tensor, transposed: bool
-) -> Launch:
-    """gradient `[lines, D]` += dS other, or dS^T other; dS is the first `shape` of `ds`."""
-    d = other.shape[-1]
+def macro_product_launch(target: Target, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> Launch:
+    """gradient `[lines, D]` += dS other, or dS^T other, with `other [depth, D]` and dS a view of its workspace."""
+    depth, d = other.shape
     tile = find_tile("macro_product", target.arch, target.precision, d)
     assert tile is not None
     block_m, block_n, block_k, warps, stages = tile
+    block = (block_k, block_m) if transposed else (block_m, block_k)
     return Launch(
         macro_bwd.macro_product_kernel,
         (_ceil_div(gradient.shape[0], block_m), _ceil_div(d, block_n)),
         {
-            "ds_block": ds,
-            "ds_stride": ds.stride(0),
-            "other": Embeddings(other, None, other.stride(0)),
+            "weights": _embeddings(ds.unsqueeze(0), target, *block),
+            "other": _embeddings(other.unsqueeze(0), target, block_k, block_n),
             "gradient": gradient,
-            "block_rows": shape[0],
-            "block_cols": shape[1],
+            "size": gradient.shape[0],
+            "depth": depth,
             "D": d,
             "TRANSPOSED": transposed,
             "PRECISION": target.input_precision,
