@@ -100,8 +100,10 @@ def _statistics(launch: Launch, gpu: Gpu) -> Cost:
     hbm = waves * (wave_rows + wave_cols * (1 if fits else tiles_a_stripe))
     if (m + n) * line <= gpu.l2_bytes:
         hbm = (m + n) * line
+    kept_bytes = a["kept_rows"] * n * 4  # written once
+    hbm += kept_bytes
     flops = 2 * scores * _padded(d, a["BLOCK_D"])
-    cost = Cost(flops, loaded + partial_bytes, hbm, scores * exps, slots, _balance(programs * batch, gpu))
+    cost = Cost(flops, loaded + partial_bytes + kept_bytes, hbm, scores * exps, slots, _balance(programs * batch, gpu))
     return _times(cost, batch)
 
 
@@ -127,16 +129,17 @@ def _gradient(launch: Launch, gpu: Gpu) -> Cost:
 def _macro_gradient(launch: Launch, gpu: Gpu) -> Cost:
     a = launch.arguments
     rows, cols, d, bm, bn = a["block_rows"], a["block_cols"], a["D"], a["BLOCK_M"], a["BLOCK_N"]
-    tiles, line = launch.grid[0] * launch.grid[1], d * _itemsize(a)
-    loaded = tiles * (bm + bn) * line
+    tiles, line, is_kept = launch.grid[0] * launch.grid[1], d * _itemsize(a), a["kept"] is not None
+    loaded = rows * cols * 4 if is_kept else tiles * (bm + bn) * line
     directions = (a["row_lines"].d_lse is not None) + (a["col_lines"].d_lse is not None)
     per_score = SCALE_SLOTS + directions * (EXP_SLOTS + GRADIENT_SLOTS) + MASK_SLOTS * _masked_relations(a)
     per_score += DSCALE_SLOTS * (a["d_scale"] is not None) + ROUND_SLOTS + STORE_SLOTS
     scores = tiles * bm * bn
     slots = scores * per_score + _loading_slots(loaded, tiles, launch, gpu)
     written = rows * cols * a["ds_block"].itemsize  # to L2, where the products find it
-    flops = 2 * scores * _padded(d, a["BLOCK_D"])
-    return Cost(flops, loaded + written, (rows + cols) * line, scores * directions, slots, _balance(tiles, gpu))
+    flops = 0 if is_kept else 2 * scores * _padded(d, a["BLOCK_D"])
+    hbm = loaded if is_kept else (rows + cols) * line
+    return Cost(flops, loaded + written, hbm, scores * directions, slots, _balance(tiles, gpu))
 
 
 def _macro_product(launch: Launch, gpu: Gpu) -> Cost:

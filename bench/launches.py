@@ -19,21 +19,23 @@ OBJECTIVES = ("clip", "nt_xent", "info_nce")
 PRECISIONS = {"bfloat16": "half", "float16": "half", "float32": "fp32", "tf32": "tf32"}
 
 
-def step_launches(objective: str, arch: str, n: int, d: int, dtype: str) -> list[Launch]:
+def step_launches(
+    objective: str, arch: str, n: int, d: int, dtype: str, workspace_bytes: int = DEFAULT_WORKSPACE_BYTES
+) -> list[Launch]:
     """The launches of forward and backward over N pairs of D-dimensional embeddings, in their order."""
-    problem = _problem(objective, n, d, torch.float32 if dtype == "tf32" else getattr(torch, dtype))
+    problem = _problem(objective, n, d, torch.float32 if dtype == "tf32" else getattr(torch, dtype), workspace_bytes)
     backend = BACKENDS["triton"]
     # in self-similarity the gradient of the queries holds both roles
     wanted = Wanted(queries=True, keys=not problem.self_similarity, scale=True, row_bias=False, col_bias=False)
     with _recorded(arch, allow_tf32=dtype == "tf32") as launches:
-        statistics, _ = backend.forward(problem)
-        nothing = problem.scale.new_empty(0, dtype=torch.uint8)
+        statistics, state = backend.forward(problem)
+        assert state is not None
         # the losses use no column sums
-        backend.backward(problem, statistics, statistics._replace(col_sum=None), nothing, wanted)
+        backend.backward(problem, statistics, statistics._replace(col_sum=None), state, wanted)
     return launches
 
 
-def _problem(objective: str, n: int, d: int, dtype: torch.dtype) -> Problem:
+def _problem(objective: str, n: int, d: int, dtype: torch.dtype, workspace_bytes: int) -> Problem:
     def features(rows: int) -> Tensor:
         return torch.empty(1, rows, d, dtype=dtype, device="meta")
 
@@ -54,7 +56,7 @@ def _problem(objective: str, n: int, d: int, dtype: torch.dtype) -> Problem:
         positives=positives,
         rows=True,
         columns=objective == "clip",
-        workspace_bytes=DEFAULT_WORKSPACE_BYTES,
+        workspace_bytes=workspace_bytes,
     )
 
 

@@ -17,7 +17,7 @@ MAX_CLAUSES = 2
 
 
 class ClauseKind(IntEnum):
-    """Order is shared with `enum ClauseKind` in `csrc/cpu/params.h`."""
+    """Order is shared with `enum ClauseKind` in `csrc/types.h`."""
 
     DIAGONAL = 0
     OFF_DIAGONAL = 1

@@ -11,21 +11,23 @@ from bench.gpus import BY_ARCH, GPUS, gpu_of_device
 from bench.launch_costs import launch_cost, rows_of_a_thread
 from bench.launches import step_launches
 from bench.prediction import predict, resource_seconds
-from contrastive_ops.backends.triton.tiles import MACRO_ROWS, Tile, find_tile
+from contrastive_ops.backends.gpu.kernels import MACRO_ROWS
+from contrastive_ops.backends.triton.tiles import Tile, find_tile
 
 H100 = BY_ARCH["sm_90"]
 ONE_LEVEL_D, TWO_LEVEL_D = 64, 4096  # below and above the D at which every table changes to macro-blocks
 KERNEL_TILES = {"statistics": Tile(64, 32, 0, 4, 1), "gradient": Tile(64, 32, 0, 4, 1)}
 
 
-def flops(objective, n, d):
-    return sum(launch_cost(launch, H100).flops for launch in step_launches(objective, "sm_90", n, d, "bfloat16"))
+def flops(objective, n, d, workspace_bytes=0):
+    launches = step_launches(objective, "sm_90", n, d, "bfloat16", workspace_bytes)
+    return sum(launch_cost(launch, H100).flops for launch in launches)
 
 
 def costs_with(kernel, tile, n, d, gpu=H100, objective="clip"):
     """Costs of the launches of one kernel with a tile of the test's own."""
     with replaced_tile(kernel, gpu.arch, "half", tile):
-        launches = step_launches(objective, gpu.arch, n, d, "bfloat16")
+        launches = step_launches(objective, gpu.arch, n, d, "bfloat16", workspace_bytes=0)
     return [launch_cost(launch, gpu) for launch in launches if launch.kernel.__name__.startswith(kernel)]
 
 
@@ -37,6 +39,13 @@ def test_clip_makes_five_products_with_one_level_and_four_with_two():
     product = 2 * n * n
     assert flops("clip", n, ONE_LEVEL_D) == 5 * product * ONE_LEVEL_D
     assert flops("clip", n, TWO_LEVEL_D) == 4 * product * TWO_LEVEL_D
+
+
+def test_kept_products_leave_three():
+    n, d = 4096, TWO_LEVEL_D
+    assert flops("clip", n, d, workspace_bytes=n * n * 4) == 3 * 2 * n * n * d
+    half = flops("clip", n, d, workspace_bytes=n * n * 4 // 2)
+    assert half == 3.5 * 2 * n * n * d
 
 
 def test_info_nce_in_one_direction_makes_as_many():

@@ -17,13 +17,22 @@ from hypothesis import strategies as st
 from test_statistics_matrix import check_case, run
 
 from contrastive_ops import clip_loss, info_nce, nt_xent, off_diagonal, similarity_statistics, sup_con
-from contrastive_ops.testing import DTYPES, LAYOUTS, RELATIONS, SELF_RELATIONS, Case, make_pairs
+from contrastive_ops.testing import (
+    DTYPES,
+    LAYOUTS,
+    RELATIONS,
+    SELF_RELATIONS,
+    Case,
+    make_pairs,
+    norm_error,
+    tolerance_for,
+)
 
 pytest.importorskip("triton", reason="triton exists for Linux only")
 
 from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, statistics_fwd, tile
 
-from contrastive_ops.backends.triton import backend as triton_backend
+from contrastive_ops.backends.gpu import backend as gpu_backend
 from contrastive_ops.backends.triton import launch, tiles
 
 TILE = 64  # of the interpreter's rows in the table
@@ -51,8 +60,8 @@ def test_edges(case, dtype):
 @pytest.fixture
 def small_macro_blocks(monkeypatch):
     """Blocks of 64 x 128 pairs in float32: several in both directions, the last ones cut off."""
-    monkeypatch.setattr(triton_backend, "MACRO_ROWS", TILE)
-    monkeypatch.setattr(triton_backend, "MACRO_BYTES", TILE * 2 * TILE * 4)
+    monkeypatch.setattr(gpu_backend, "MACRO_ROWS", TILE)
+    monkeypatch.setattr(gpu_backend, "MACRO_BYTES", TILE * 2 * TILE * 4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -68,7 +77,7 @@ def small_macro_blocks(monkeypatch):
     ids=str,
 )
 def test_two_levels(case, dtype, small_macro_blocks):
-    assert not launch.owns_rows(launch.Target(tiles.INTERPRETER, "any", "ieee"), case.sizes[2])
+    assert not launch.TritonKernels(launch.Target(tiles.INTERPRETER, "any", "ieee")).owns_rows(case.sizes[2])
     check_case(case, dtype, "triton")
 
 
@@ -162,6 +171,55 @@ def test_one_graph_for_every_shape(loss):
             torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-7)
 
 
+# --- products kept for the gradient pass ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kept_rows", [0, 130, 300], ids="{} rows fit".format)
+def test_kept_products(kept_rows, dtype, small_macro_blocks, monkeypatch):
+    """A budget for no row, for one tile of 128, or for all 300: the same gradients, and fewer products."""
+    m, n, d = 300, 200, 150
+    launched = []
+    run = launch.Launch.run
+    monkeypatch.setattr(launch.Launch, "run", lambda one: (launched.append(one), run(one)))
+    results = {}
+    for backend in ("reference", "triton"):
+        queries, keys = (x.requires_grad_() for x in make_pairs(m, d, dtype))
+        keys = keys.detach()[:n].requires_grad_()
+        budget = kept_rows * n * (8 if dtype == torch.float64 else 4)
+        statistics = similarity_statistics(
+            queries, keys, scale=20.0, columns=True, workspace_bytes=budget, backend=backend
+        )
+        (statistics.row_lse.sum() + statistics.col_lse.square().sum()).backward()
+        results[backend] = (queries.grad, keys.grad)
+    for found, expected in zip(results["triton"], results["reference"], strict=True):
+        assert norm_error(found, expected) < tolerance_for(dtype, "triton").grad
+    blocks = [x.arguments for x in launched if x.kernel is macro_bwd.macro_gradient_kernel]
+    with_products = sorted({x["first_row"] for x in blocks if x["kept"] is None})
+    assert with_products == {0: [0, 64, 128, 192, 256], 130: [128, 192, 256], 300: []}[kept_rows]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_one_direction_computes_every_score_once(reduction, monkeypatch):
+    """Panels of rows whose products are kept: the gradient follows without computing a score again."""
+    monkeypatch.setattr("contrastive_ops.ops.row_cross_entropy.PANEL_ROWS", 64)
+    launched = []
+    run = launch.Launch.run
+    monkeypatch.setattr(launch.Launch, "run", lambda one: (launched.append(one), run(one)))
+    results = {}
+    for backend in ("reference", "triton"):
+        queries, keys = (x.requires_grad_() for x in make_pairs(200, 150, torch.float32))
+        loss = info_nce(queries, keys, reduction=reduction, workspace_bytes=130 * 200 * 4, backend=backend)
+        loss.backward()
+        results[backend] = (loss.detach(), queries.grad, keys.grad)
+    for found, expected in zip(results["triton"], results["reference"], strict=True):
+        assert norm_error(found, expected) < tolerance_for(torch.float32, "triton").grad
+    score_passes = [x for x in launched if x.kernel is statistics_fwd.statistics_fwd_kernel]
+    assert [x.arguments["num_rows"] for x in score_passes] == [128, 72]
+    blocks = [x for x in launched if x.kernel is macro_bwd.macro_gradient_kernel]
+    assert len(blocks) == 2 and all(x.arguments["kept"] is not None for x in blocks)
+
+
 # --- compiled once for all sizes ----------------------------------------------------------------------------------
 
 ALL_SIZES = """
@@ -169,6 +227,8 @@ ALL_SIZES = """
     sys.path.insert(0, {tests!r})
     import torch, triton_compiled
     from triton.runtime import driver
+    from contrastive_ops.backends.gpu.kernels import Partials, plan_stripes
+    from contrastive_ops.backends.gpu.view import Lines, view_columns, view_rows
     from contrastive_ops.backends.triton import launch
     from contrastive_ops.problem import build_problem
     from contrastive_ops.relations import diagonal, off_diagonal
@@ -181,13 +241,12 @@ ALL_SIZES = """
         row, col = torch.empty(1, m, **single), torch.empty(1, n, **single)
         problem = build_problem(q, k, scale=scale, row_bias=None, col_bias=None, candidates=off_diagonal(),
                                 positives=diagonal(), rows=True, columns=True, workspace_bytes=0)
-        views = [f(problem, launch.Lines(None, row, row, row), launch.Lines(None, col, col, col))
-                 for f in (launch.view_rows, launch.view_columns)]
-        stripes = launch.plan_stripes(views[0], target, False)
-        rows, cols = (launch.Partials(*(torch.empty(slots, 1, size, **single) for _ in range(3))) for slots, size in
+        views = [f(problem, Lines(None, row, row, row), Lines(None, col, col, col)) for f in (view_rows, view_columns)]
+        stripes = plan_stripes(views[0], launch.TritonKernels(target), False)
+        rows, cols = (Partials(*(torch.empty(slots, 1, size, **single) for _ in range(3))) for slots, size in
                       ((stripes.num_col_stripes, m), (stripes.num_row_stripes, n)))
         launches = [
-            launch.statistics_launch(views[0], target, stripes, rows, cols, False),
+            launch.statistics_launch(views[0], target, stripes, rows, cols, None, False),
             launch.merge_launch(rows, row, row),
             launch.gradient_launch(views[0], target, q, None, row),
             launch.gradient_launch(views[1], target, k, None, col),
@@ -262,6 +321,13 @@ MUTATIONS = {
         ("accumulated * (scale_value / unit_value)", "accumulated * scale_value"),
         Case("off_diagonal", (20, 30, 9)),
     ),
+    # a tile of dS reads the products that the score pass kept of the first tile
+    "kept products": (
+        macro_bwd,
+        "macro_gradient_kernel",
+        ("kept + rows.to(tl.int64)", "kept + (rows % 64).to(tl.int64)"),
+        Case("off_diagonal", (130, 300, 150)),
+    ),
     # the second product of a macro-block overwrites instead of adding
     "macro-block sum": (
         macro_bwd,
@@ -291,7 +357,6 @@ FAR_ROWS = """
     sys.path.insert(0, {tests!r})
     import conftest, torch
     from contrastive_ops import similarity_statistics
-    from contrastive_ops.backends.triton import backend
 
     D, STRIDE = 16, 2**30
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS

@@ -28,15 +28,14 @@ os.environ.pop("TRITON_INTERPRET", None)  # read by triton when it is imported: 
 
 import torch
 import triton
-import triton.language as tl
-from contrastive_ops.triton_kernels.relation import Clause
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from contrastive_ops.backends.gpu.kernels import MACRO_ROWS, Partials, plan_stripes
+from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.backends.triton import launch as launches
 from contrastive_ops.backends.triton import tiles
-from contrastive_ops.backends.triton.tiles import MACRO_ROWS
-from contrastive_ops.relations import ClauseKind
+from contrastive_ops.relations import Clause, ClauseKind
 
 BASELINE = Path(__file__).parent / "triton_registers.json"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -67,9 +66,9 @@ FORMATS = {
     "fp64": ("fp64", torch.float64, torch.float64),
 }
 VARIANTS = {
-    "statistics": ("both sides", "self-similarity"),
+    "statistics": ("both sides", "kept", "self-similarity"),
     "gradient": ("embeddings", "bias only"),
-    "macro_gradient": ("block",),
+    "macro_gradient": ("block", "kept"),
     "macro_product": ("plain", "transposed"),
 }
 
@@ -146,13 +145,14 @@ class FakeDriver:
 
 def cases(arch: str, *, everything: bool = False) -> Iterator[Case]:
     """Kernels, formats, rows of the table and variants; but for `everything` without those whose code another one
-    stands for. bf16 and fp16 differ in a type that the tensor cores are told and in one factor of dS, which the
-    gradient kernel has; what tf32 adds to a kernel it adds to every variant, and fp64 likewise."""
-    for kernel, variants in VARIANTS.items():
+    stands for: what tf32, fp16 and fp64 add to a kernel they add to every variant."""
+    for kernel in VARIANTS:
         for numbers, (precision, _, _) in FORMATS.items():
             rows = tiles.TABLE[kernel].get((arch, precision), ())
             for row in rows:
                 d = OPEN_D if row.max_d == tiles.ANY_D else row.max_d
+                # products are kept only where two levels make the gradient
+                variants = [variant for variant in VARIANTS[kernel] if variant != "kept" or d == OPEN_D]
                 found = (Case(arch, kernel, variant, numbers, d) for variant in variants if variant != "bias only")
                 yield from (case for case in found if everything or adds_code(case))
             # without embedding gradients the gradient kernel takes any D, beyond its table with the tile of the macro
@@ -164,9 +164,7 @@ def cases(arch: str, *, everything: bool = False) -> Iterator[Case]:
 
 
 def adds_code(case: Case) -> bool:
-    if case.numbers == "fp16":
-        return case.kernel == "gradient" and case.variant == "embeddings"
-    return case.numbers not in ("tf32", "fp64") or case.variant not in ("self-similarity", "bias only")
+    return case.numbers in ("bf16", "fp32") or case.variant not in ("self-similarity", "bias only")
 
 
 def build_launch(case: Case) -> launches.Launch:
@@ -177,28 +175,30 @@ def build_launch(case: Case) -> launches.Launch:
     def meta(*shape: int, dtype: torch.dtype = statistics) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    def side(size: int, biases_only: bool) -> launches.Side:
+    def side(size: int, biases_only: bool) -> Side:
         gradients = (None, None, None) if biases_only else (meta(1, size), meta(1, size), meta(1, size))
-        return launches.Side(meta(1, size, case.d, dtype=dtype), launches.Lines(None, *gradients))
+        return Side(meta(1, size, case.d, dtype=dtype), Lines(None, *gradients))
 
-    def partials(slots: int, size: int) -> launches.Partials:
-        return launches.Partials(*(meta(slots, 1, size) for _ in range(3)))
+    def partials(slots: int, size: int) -> Partials:
+        return Partials(*(meta(slots, 1, size) for _ in range(3)))
 
     is_statistics, is_self = case.kernel == "statistics", case.variant == "self-similarity"
-    view = launches.View(
+    view = View(
         side(ROWS, is_statistics),
         side(ROWS if is_self else COLUMNS, is_statistics),
-        (Clause(tl.constexpr(int(ClauseKind.OFF_DIAGONAL)), 0, None, None, None, None),),
-        (Clause(tl.constexpr(int(ClauseKind.DIAGONAL)), 0, None, None, None, None),),
+        (Clause(ClauseKind.OFF_DIAGONAL),),
+        (Clause(ClauseKind.DIAGONAL),),
         meta(),
         meta() if case.numbers == "fp16" else None,
     )
     block_rows, block_cols = slice(0, MACRO_ROWS), slice(0, 2 * MACRO_ROWS)
     ds = meta(block_rows.stop, block_cols.stop, dtype=dtype)
+    kept = meta(1, ROWS, COLUMNS) if case.variant == "kept" else None
     if case.kernel == "statistics":
-        stripes = launches.plan_stripes(view, target, is_self)
+        stripes = plan_stripes(view, launches.TritonKernels(target), is_self, kept is not None)
         rows, columns = partials(stripes.num_col_stripes + is_self, ROWS), partials(stripes.num_row_stripes, COLUMNS)
-        return launches.statistics_launch(view, target, stripes, rows, rows if is_self else columns, is_self)
+        columns = rows if is_self else columns
+        return launches.statistics_launch(view, target, stripes, rows, columns, kept, is_self)
     if case.kernel == "merge":
         return launches.merge_launch(partials(32, ROWS), meta(1, ROWS), meta(1, ROWS))
     if case.kernel == "gradient" and case.variant == "bias only":
@@ -206,7 +206,8 @@ def build_launch(case: Case) -> launches.Launch:
     if case.kernel == "gradient":
         return launches.gradient_launch(view, target, meta(1, ROWS, case.d, dtype=dtype), None, meta(1, ROWS))
     if case.kernel == "macro_gradient":
-        return launches.macro_gradient_launch(view, target, block_rows, block_cols, ds, meta(256), 1.0)
+        block_kept = None if kept is None else kept[0]
+        return launches.macro_gradient_launch(view, target, block_rows, block_cols, block_kept, ds, meta(256), 1.0)
     is_transposed = case.variant == "transposed"
     lines, depth = reversed(ds.shape) if is_transposed else ds.shape
     other, gradient = meta(depth, case.d, dtype=dtype), meta(lines, case.d)

@@ -17,6 +17,7 @@ def macro_gradient_kernel(
     col_lines,
     candidates,
     positives,
+    kept,  # [at least first_row + block_rows, N] statistics dtype: <q_i, k_j> from the score pass, or None
     ds_block,  # [block_rows, block_cols] of the embeddings' dtype, rows ds_stride apart
     ds_stride,
     d_scale,  # [programs] partial sums of dS_ij <q_i, k_j>, or None
@@ -41,21 +42,25 @@ def macro_gradient_kernel(
     batch = tl.program_id(2)  # 0: the pointers are those of the batch entry
     ACCUMULATOR: tl.constexpr = scale.dtype.element_ty
     unit_value = tl.load(unit) if unit is not None else 1.0
-    dots = products(
-        row_side,
-        col_side,
-        batch,
-        row_start,
-        num_rows,
-        col_start,
-        num_cols,
-        D,
-        BLOCK_M,
-        BLOCK_N,
-        BLOCK_D,
-        PRECISION,
-        ACCUMULATOR,
-    )
+    if kept is not None:
+        inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
+        dots = tl.load(kept + rows.to(tl.int64)[:, None] * num_cols + cols[None, :], mask=inside, other=0.0)
+    else:
+        dots = products(
+            row_side,
+            col_side,
+            batch,
+            row_start,
+            num_rows,
+            col_start,
+            num_cols,
+            D,
+            BLOCK_M,
+            BLOCK_N,
+            BLOCK_D,
+            PRECISION,
+            ACCUMULATOR,
+        )
     ds = score_gradient(
         dots,
         tl.load(scale),

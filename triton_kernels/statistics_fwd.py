@@ -1,21 +1,11 @@
 """Score pass: row and column statistics from one visit of every tile, and the fixed-order merge of its partials."""
 
-from typing import Any, NamedTuple
-
 import triton
 import triton.language as tl
 from contrastive_ops.triton_kernels.relation import may_include, relation_mask
 from contrastive_ops.triton_kernels.tile import add_biases, exponential, load_rows, mask_candidates, products
 
 STRIPES_SIDE_BY_SIDE = tl.constexpr(8)
-
-
-class Partials(NamedTuple):
-    """One slot per stripe, `[slots, B, size]` in the statistics dtype; None where not wanted."""
-
-    top: Any  # largest score over the candidates seen
-    total: Any  # sum of exp(score - top)
-    positive: Any  # sum of the positives' scores; zeros before the score pass, as tiles without positives add nothing
 
 
 @triton.jit
@@ -33,7 +23,15 @@ def merge_online(top, total, new_top, new_total):
 
 
 @triton.jit(
-    do_not_specialize=["num_rows", "num_cols", "row_stripe", "col_stripe", "num_row_stripes", "num_col_stripes"]
+    do_not_specialize=[
+        "kept_rows",
+        "num_rows",
+        "num_cols",
+        "row_stripe",
+        "col_stripe",
+        "num_row_stripes",
+        "num_col_stripes",
+    ]
 )
 def statistics_fwd_kernel(
     row_side,  # Embeddings [B, M, D]
@@ -45,6 +43,8 @@ def statistics_fwd_kernel(
     positives,
     row_partials,  # Partials [col stripes (+ 1), B, M]
     col_partials,  # Partials [row stripes, B, N]
+    kept,  # [B, kept_rows, N] statistics dtype: <q_i, k_j> for the gradient pass, or None
+    kept_rows,
     num_rows,
     num_cols,
     D,
@@ -124,6 +124,10 @@ def statistics_fwd_kernel(
                     PRECISION,
                     ACCUMULATOR,
                 )
+            if kept is not None:
+                keep = (rows < kept_rows)[:, None] & (cols < num_cols)[None, :]
+                kept_lines = batch.to(tl.int64) * kept_rows + rows
+                tl.store(kept + kept_lines[:, None] * num_cols + cols[None, :], dots, mask=keep)
             scores = add_biases(dots, scale_value, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
             col_out_pointers = col_out + cols
             in_range = cols < num_cols

@@ -17,15 +17,6 @@ class Embeddings(NamedTuple):
     row_stride: Any  # None with a descriptor
 
 
-class Lines(NamedTuple):
-    """Vectors `[B, size]` of one side, in the statistics dtype; None where there is none or it is zero."""
-
-    bias: Any
-    lse: Any
-    d_lse: Any
-    d_sum: Any
-
-
 @triton.jit
 def load_rows(side, batch, start, size, d_start, D, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr):
     """[BLOCK, BLOCK_D] of embeddings, zeros outside: a masked weight then never meets a NaN beyond the end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from contrastive_ops.problem import Gradients, Problem, Statistics
@@ -17,6 +18,7 @@ class Wanted(NamedTuple):
     scale: bool
     row_bias: bool
     col_bias: bool
+    dtype: torch.dtype | None = None  # of the embeddings' gradients: that of the embeddings, or the statistics dtype
 
 
 class Backend(Protocol):

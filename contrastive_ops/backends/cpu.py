@@ -122,8 +122,8 @@ class CpuBackend:
         if problem.self_similarity:
             statistics, upstream = _merge_directions(statistics, upstream)
         queries, keys = problem.queries, problem.keys
-        dqueries = queries.new_empty((batch, m, d)) if wanted.queries else None
-        dkeys = keys.new_empty((batch, n, d)) if wanted.keys else None
+        dqueries = queries.new_empty((batch, m, d), dtype=wanted.dtype) if wanted.queries else None
+        dkeys = keys.new_empty((batch, n, d), dtype=wanted.dtype) if wanted.keys else None
         drow_bias = problem.scale.new_empty((batch, m), dtype=torch.float64) if wanted.row_bias else None
         dcol_bias = problem.scale.new_empty((batch, n), dtype=torch.float64) if wanted.col_bias else None
         dscale = problem.scale.new_empty(()) if wanted.scale else None

@@ -96,7 +96,7 @@ class EagerBackend:
                 dscale = dscale / 2
 
         def finish(grad: Tensor | None, like: Tensor, want: bool) -> Tensor | None:
-            return grad.mul_(problem.scale).to(like.dtype) if grad is not None and want else None
+            return grad.mul_(problem.scale).to(wanted.dtype or like.dtype) if grad is not None and want else None
 
         return Gradients(
             finish(dq, problem.queries, wanted.queries), finish(dk, problem.keys, wanted.keys), dscale, drow, dcol

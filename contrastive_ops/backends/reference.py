@@ -75,8 +75,8 @@ class ReferenceBackend:
         # drow_bias = dS 1    dcol_bias = 1^T dS
         dscale = (ds * (queries @ keys.mT)).sum()
         return Gradients(
-            queries=(problem.scale * (ds @ keys)).to(problem.queries.dtype) if wanted.queries else None,
-            keys=(problem.scale * (ds.mT @ queries)).to(problem.keys.dtype) if wanted.keys else None,
+            queries=(problem.scale * (ds @ keys)).to(wanted.dtype or problem.queries.dtype) if wanted.queries else None,
+            keys=(problem.scale * (ds.mT @ queries)).to(wanted.dtype or problem.keys.dtype) if wanted.keys else None,
             scale=(dscale / 2 if problem.self_similarity else dscale) if wanted.scale else None,
             row_bias=ds.sum(2) if wanted.row_bias else None,
             col_bias=ds.sum(1) if wanted.col_bias else None,

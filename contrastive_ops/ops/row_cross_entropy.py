@@ -115,12 +115,10 @@ class _SummedRowCrossEntropy(torch.autograd.Function):
 def _row_cross_entropy(*args):  # type: ignore[no-untyped-def]
     problem, name, (wanted_list,) = unflatten(args)
     # gradients wait for their upstream factor in the statistics dtype: a loss scale would come too late for float16
-    dtype = problem.statistics_dtype
-    problem = problem._replace(queries=problem.queries.to(dtype), keys=problem.keys.to(dtype))
-    backend, wanted = select_backend(problem, name), Wanted(*wanted_list)
+    backend, wanted = select_backend(problem, name), Wanted(*wanted_list)._replace(dtype=problem.statistics_dtype)
     total = problem.scale.new_zeros(())
     gradients: Gradients | None = None
-    for rows, panel in _panels(problem):
+    for rows, panel in _panels(problem, backend):
         with without_autocast(problem):
             part, part_gradients = _panel_cross_entropy(panel, backend, wanted)
         total += part
@@ -143,11 +141,13 @@ def _row_cross_entropy_fake(*args):  # type: ignore[no-untyped-def]
     )
 
 
-def _panels(problem: Problem) -> Iterator[tuple[slice, Problem]]:
-    """Row panels whose scores fit the workspace; one panel where the budget does not hold a useful one."""
+def _panels(problem: Problem, backend: Backend) -> Iterator[tuple[slice, Problem]]:
+    """Row panels whose scores fit the workspace; one panel where the budget does not hold a useful one, or where the
+    backend computes scores again because that costs it less."""
     _, m, n, _ = problem.sizes
     row_bytes = max(1, problem.sizes[0] * n * problem.statistics_dtype.itemsize)
-    height = problem.workspace_bytes // row_bytes // PANEL_ROWS * PANEL_ROWS or max(m, 1)
+    budget = problem.workspace_bytes if backend.state_bytes(problem) else 0
+    height = budget // row_bytes // PANEL_ROWS * PANEL_ROWS or max(m, 1)
     for start in range(0, max(m, 1), height):
         rows = slice(start, min(start + height, m))
         yield (
@@ -166,7 +166,7 @@ def _panel_cross_entropy(panel: Problem, backend: Backend, wanted: Wanted) -> tu
     row_lse, row_sum = statistics.row_lse, statistics.row_sum
     assert row_lse is not None and row_sum is not None
     total = cross_entropy_of_positive(row_lse, row_sum).sum()
-    if not any(wanted):
+    if not any(wanted[:NUM_INPUTS]):
         return total, Gradients()
     # d softplus(lse - s) = sigmoid(lse - s) (dlse - ds)
     weight = torch.sigmoid(row_lse - row_sum)

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from contrastive_ops.backends import Wanted, check_backend_name
+from contrastive_ops.backends import check_backend_name
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.schema import differentiable_inputs, flatten
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
+    Gradients,
     Problem,
     autocast,
     build_problem,
@@ -152,8 +153,8 @@ def _chunk_lse_and_mean(problem: Problem, backend: str | None, with_mean: bool) 
         return lse, None
     # the gradient of sum_i lse_i in the (folded) queries is the mean itself
     upstream = (torch.ones_like(lse), None, None, None)
-    wanted = Wanted(queries=True, keys=False, scale=False, row_bias=False, col_bias=False)
+    wanted = [name == "queries" for name in Gradients._fields]
     mean = torch.ops.contrastive_ops.similarity_statistics_backward(
-        *inputs, *settings, *statistics, state, *upstream, list(wanted)
+        *inputs, *settings, *statistics, state, *upstream, wanted
     )[0]
     return lse, mean

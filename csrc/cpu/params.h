@@ -4,28 +4,9 @@
 
 #include <cstdint>
 
+#include "../types.h"
+
 namespace contrastive_ops {
-
-enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
-
-// Order shared with ClauseKind in contrastive_ops/relations.py.
-enum class ClauseKind : int { kDiagonal = 0, kOffDiagonal = 1, kSame = 2, kDifferent = 3 };
-
-struct Clause {
-  ClauseKind kind;
-  int64_t offset;          // diagonals: j == i + offset
-  const int64_t* row_ids;  // [M] of each batch
-  const int64_t* col_ids;  // [N] of each batch
-  int64_t row_batch_stride;
-  int64_t col_batch_stride;
-};
-
-constexpr int kMaxClauses = 2;
-
-struct Relation {
-  int count;  // clauses used; 0 means every pair
-  Clause clauses[kMaxClauses];
-};
 
 struct Embeddings {
   const void* data;  // [B, rows, D] in Params::dtype
@@ -84,7 +65,7 @@ struct Params {
   const void* d_col_sum;
   void* dq_accumulator;    // [B, M, D] statistics type: dS K, before the factor scale
   void* dk_accumulator;    // [B, N, D]
-  void* dqueries;          // [B, M, D] in dtype, contiguous; may be the accumulator itself
+  void* dqueries;          // [B, M, D] contiguous, in dtype, or the accumulator itself
   void* dkeys;             // [B, N, D]
   double* drow_bias;       // [B, M], double: long sums of terms of one sign
   double* dcol_bias;       // [B, N]

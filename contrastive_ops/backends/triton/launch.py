@@ -8,12 +8,20 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from contrastive_ops.backends.triton.tiles import Tile, find_tile, has_descriptors, max_stripes
-from contrastive_ops.problem import Problem
-from contrastive_ops.relations import Clause, ClauseKind, Relation
+from contrastive_ops.backends.gpu.kernels import Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.view import View
+from contrastive_ops.backends.triton.tiles import (
+    INTERPRETER,
+    INTERPRETER_STRIPES,
+    KEPT_GRADIENT,
+    MAX_STRIPES,
+    Tile,
+    find_tile,
+    has_descriptors,
+)
+from contrastive_ops.relations import Clause
 from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, relation, statistics_fwd
-from contrastive_ops.triton_kernels.statistics_fwd import Partials
-from contrastive_ops.triton_kernels.tile import Embeddings, Lines
+from contrastive_ops.triton_kernels.tile import Embeddings
 
 MERGE_BLOCK = 256
 
@@ -39,105 +47,68 @@ class Launch(NamedTuple):
         self.kernel[self.grid](**self.arguments, num_warps=self.warps, num_stages=self.stages)
 
 
-class Stripes(NamedTuple):
-    """How the score pass cuts the matrix: a program takes one stripe of rows times one of columns."""
+class TritonKernels:
+    """The kernels compiled for one target (`Kernels` in `backends/gpu/kernels.py` says what the methods do)."""
 
-    tile: Tile
-    row_stripe: int
-    col_stripe: int
-    num_row_stripes: int
-    num_col_stripes: int
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.max_stripes = INTERPRETER_STRIPES if target.arch == INTERPRETER else MAX_STRIPES
 
+    def score_tile(self, view: View, self_similarity: bool, keeps: bool) -> tuple[int, int]:
+        tile = _score_tile(view, self.target, self_similarity, keeps)
+        return tile.block_m, tile.block_n
 
-class Side(NamedTuple):
-    """One side of the score matrix."""
+    def owns_rows(self, d: int) -> bool:
+        return find_tile("gradient", self.target.arch, self.target.precision, d) is not None
 
-    embeddings: Tensor  # [B, size, D], unit stride in D
-    lines: Lines  # vectors [B, size]
+    def macro_grid(self, d: int, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
+        tile = _macro_tile(self.target, d, is_kept)
+        return ceil_div(rows, tile.block_m), ceil_div(cols, tile.block_n)
 
+    def statistics(
+        self,
+        view: View,
+        stripes: Stripes,
+        rows: Partials,
+        columns: Partials,
+        kept: Tensor | None,
+        self_similarity: bool,
+    ) -> None:
+        statistics_launch(view, self.target, stripes, rows, columns, kept, self_similarity).run()
 
-class View(NamedTuple):
-    """A problem from the point of view of one side, which owns the rows."""
+    def merge(self, partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> None:
+        merge_launch(partials, lse, positive_sum).run()
 
-    rows: Side
-    cols: Side
-    candidates: tuple[relation.Clause, ...]
-    positives: tuple[relation.Clause, ...]
-    scale: Tensor
-    unit: Tensor | None
+    def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
+        gradient_launch(view, self.target, d_rows, d_bias, d_scale).run()
 
-    @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        """B, rows, columns, D."""
-        batch, rows, d = self.rows.embeddings.shape
-        return batch, rows, self.cols.embeddings.shape[1], d
+    def macro_gradient(
+        self,
+        view: View,
+        rows: slice,
+        cols: slice,
+        kept: Tensor | None,
+        ds: Tensor,
+        d_scale: Tensor | None,
+        d_scale_weight: float,
+    ) -> None:
+        macro_gradient_launch(view, self.target, rows, cols, kept, ds, d_scale, d_scale_weight).run()
 
-    def at(self, b: int) -> View:
-        """One entry of the batch."""
-        if self.sizes[0] == 1:
-            return self
-
-        def side(all_sides: Side) -> Side:
-            lines = Lines(*(None if line is None else line[b : b + 1] for line in all_sides.lines))
-            return Side(all_sides.embeddings[b : b + 1], lines)
-
-        def clauses(relation_clauses: tuple[relation.Clause, ...]) -> tuple[relation.Clause, ...]:
-            return tuple(
-                c if c.row_ids is None else c._replace(row_ids=_entry(c.row_ids, b), col_ids=_entry(c.col_ids, b))
-                for c in relation_clauses
-            )
-
-        return View(
-            side(self.rows), side(self.cols), clauses(self.candidates), clauses(self.positives), self.scale, self.unit
-        )
-
-
-def view_rows(problem: Problem, row_lines: Lines, col_lines: Lines, unit: Tensor | None = None) -> View:
-    """Queries own the rows."""
-    _, m, n, _ = problem.sizes
-    return View(
-        Side(problem.queries, row_lines),
-        Side(problem.keys, col_lines),
-        _clauses(problem.candidates, m, n),
-        _clauses(problem.positives, m, n),
-        problem.scale,
-        unit,
-    )
-
-
-def view_columns(problem: Problem, row_lines: Lines, col_lines: Lines, unit: Tensor | None = None) -> View:
-    """The transposed matrix: keys own the rows."""
-    _, m, n, _ = problem.sizes
-    return View(
-        Side(problem.keys, col_lines),
-        Side(problem.queries, row_lines),
-        _clauses(problem.candidates, m, n, transposed=True),
-        _clauses(problem.positives, m, n, transposed=True),
-        problem.scale,
-        unit,
-    )
-
-
-def plan_stripes(view: View, target: Target, self_similarity: bool) -> Stripes:
-    _, m, n, d = view.sizes
-    tile = find_tile("statistics", target.arch, target.precision, d)
-    assert tile is not None
-    if self_similarity:  # square tiles: the diagonal then runs through corners
-        side = min(tile.block_m, tile.block_n)
-        tile = tile._replace(block_m=side, block_n=side)
-    most = max_stripes(target.arch)
-    row_stripe = _ceil_div(_ceil_div(m, tile.block_m), most) * tile.block_m
-    col_stripe = _ceil_div(_ceil_div(n, tile.block_n), most) * tile.block_n
-    return Stripes(tile, row_stripe, col_stripe, _ceil_div(m, row_stripe), _ceil_div(n, col_stripe))
+    def macro_product(self, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
+        macro_product_launch(self.target, ds, other, gradient, transposed).run()
 
 
 def statistics_launch(
-    view: View, target: Target, stripes: Stripes, rows: Partials, columns: Partials, self_similarity: bool
+    view: View,
+    target: Target,
+    stripes: Stripes,
+    rows: Partials,
+    columns: Partials,
+    kept: Tensor | None,
+    self_similarity: bool,
 ) -> Launch:
-    """The score pass. `rows` has a slot for every stripe of columns, `columns` one for every stripe of rows; in
-    self-similarity both are one, with a slot more."""
     batch, *_, d = view.sizes
-    block_m, block_n, block_d, warps, stages = stripes.tile
+    block_m, block_n, block_d, warps, stages = _score_tile(view, target, self_similarity, kept is not None)
     return Launch(
         statistics_fwd.statistics_fwd_kernel,
         (stripes.num_row_stripes * stripes.num_col_stripes, batch),
@@ -145,6 +116,8 @@ def statistics_launch(
             **_matrix(view, target, block_m, block_n, block_d),
             "row_partials": rows,
             "col_partials": columns,
+            "kept": kept,
+            "kept_rows": 0 if kept is None else kept.shape[1],
             "row_stripe": stripes.row_stripe,
             "col_stripe": stripes.col_stripe,
             "num_row_stripes": stripes.num_row_stripes,
@@ -162,10 +135,10 @@ def statistics_launch(
 
 
 def merge_launch(partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> Launch:
-    """Partials `[slots, B, size]` to `lse [B, size]`."""
+    assert partials.top is not None
     return Launch(
         statistics_fwd.merge_partials_kernel,
-        (_ceil_div(lse.numel(), MERGE_BLOCK),),
+        (ceil_div(lse.numel(), MERGE_BLOCK),),
         {
             "partials": partials,
             "lse": lse,
@@ -180,7 +153,6 @@ def merge_launch(partials: Partials, lse: Tensor, positive_sum: Tensor | None) -
 def gradient_launch(
     view: View, target: Target, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None
 ) -> Launch:
-    """The gradient of the rows' side in one kernel; with `d_rows`, D must be one that `owns_rows` accepts."""
     batch, rows, _, d = view.sizes
     tile = find_tile("gradient", target.arch, target.precision, d)
     if tile is None:
@@ -190,7 +162,7 @@ def gradient_launch(
     block_m, block_n, block_d, warps, stages = tile
     return Launch(
         gradient_bwd.gradient_bwd_kernel,
-        (_ceil_div(rows, block_m), batch),
+        (ceil_div(rows, block_m), batch),
         {
             **_matrix(view, target, block_m, block_n, block_d),
             "unit": view.unit,
@@ -208,32 +180,42 @@ def gradient_launch(
     )
 
 
-def owns_rows(target: Target, d: int) -> bool:
-    """Whether one kernel can hold the gradient of a tile of rows for this D; else it takes two levels."""
-    return find_tile("gradient", target.arch, target.precision, d) is not None
-
-
-def macro_gradient_grid(target: Target, d: int, rows: int, cols: int) -> tuple[int, int]:
-    tile = find_tile("macro_gradient", target.arch, target.precision, d)
+def _score_tile(view: View, target: Target, self_similarity: bool, keeps: bool) -> Tile:
+    key = (target.arch, target.precision, view.sizes[3])
+    tile = (find_tile("kept_statistics", *key) if keeps else None) or find_tile("statistics", *key)
     assert tile is not None
-    return _ceil_div(rows, tile.block_m), _ceil_div(cols, tile.block_n)
+    if not self_similarity:
+        return tile
+    side = min(tile.block_m, tile.block_n)  # square tiles: the diagonal then runs through corners
+    return tile._replace(block_m=side, block_n=side)
+
+
+def _macro_tile(target: Target, d: int, is_kept: bool) -> Tile:
+    tile = KEPT_GRADIENT if is_kept else find_tile("macro_gradient", target.arch, target.precision, d)
+    assert tile is not None
+    return tile
 
 
 def macro_gradient_launch(
-    view: View, target: Target, rows: slice, cols: slice, ds: Tensor, d_scale: Tensor | None, d_scale_weight: float
+    view: View,
+    target: Target,
+    rows: slice,
+    cols: slice,
+    kept: Tensor | None,
+    ds: Tensor,
+    d_scale: Tensor | None,
+    d_scale_weight: float,
 ) -> Launch:
-    """dS of the pairs `rows` x `cols` of a single batch entry into `ds`, with partial sums for d_scale."""
     *_, d = view.sizes
-    tile = find_tile("macro_gradient", target.arch, target.precision, d)
-    assert tile is not None
-    block_m, block_n, block_d, warps, stages = tile
+    block_m, block_n, block_d, warps, stages = _macro_tile(target, d, kept is not None)
     block_rows, block_cols = rows.stop - rows.start, cols.stop - cols.start
     return Launch(
         macro_bwd.macro_gradient_kernel,
-        macro_gradient_grid(target, d, block_rows, block_cols),
+        (ceil_div(block_rows, block_m), ceil_div(block_cols, block_n)),
         {
             **_matrix(view, target, block_m, block_n, block_d),
             "unit": view.unit,
+            "kept": kept,
             "ds_block": ds,
             "ds_stride": ds.stride(0),
             "d_scale": d_scale,
@@ -253,7 +235,6 @@ def macro_gradient_launch(
 
 
 def macro_product_launch(target: Target, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> Launch:
-    """gradient `[lines, D]` += dS other, or dS^T other, with `other [depth, D]` and dS a view of its workspace."""
     depth, d = other.shape
     tile = find_tile("macro_product", target.arch, target.precision, d)
     assert tile is not None
@@ -261,7 +242,7 @@ def macro_product_launch(target: Target, ds: Tensor, other: Tensor, gradient: Te
     block = (block_k, block_m) if transposed else (block_m, block_k)
     return Launch(
         macro_bwd.macro_product_kernel,
-        (_ceil_div(gradient.shape[0], block_m), _ceil_div(d, block_n)),
+        (ceil_div(gradient.shape[0], block_m), ceil_div(d, block_n)),
         {
             "weights": _embeddings(ds.unsqueeze(0), target, *block),
             "other": _embeddings(other.unsqueeze(0), target, block_k, block_n),
@@ -289,8 +270,8 @@ def _matrix(view: View, target: Target, block_m: int, block_n: int, block_d: int
         "scale": view.scale,
         "row_lines": view.rows.lines,
         "col_lines": view.cols.lines,
-        "candidates": view.candidates,
-        "positives": view.positives,
+        "candidates": tuple(map(_clause, view.candidates)),
+        "positives": tuple(map(_clause, view.positives)),
         "num_rows": m,
         "num_cols": n,
         "D": d,
@@ -313,31 +294,9 @@ def _is_aligned(side: Tensor, batch_stride: int) -> bool:
     return side.stride(1) >= side.shape[2] and all(number % 16 == 0 for number in bytes_apart)
 
 
-def _clauses(
-    relation_or_none: Relation | None, m: int, n: int, transposed: bool = False
-) -> tuple[relation.Clause, ...]:
-    clauses = () if relation_or_none is None else relation_or_none.clauses
-    return tuple(_clause(clause, m, n, transposed) for clause in clauses)
-
-
-def _clause(clause: Clause, m: int, n: int, transposed: bool) -> relation.Clause:
-    # a diagonal outside the matrix stays outside, and 32 bits hold it
-    offset = max(-m, min(n, clause.offset))
-    first, second = clause.row_ids, clause.col_ids
-    if transposed:
-        offset, first, second = -offset, second, first
+def _clause(clause: Clause) -> relation.Clause:
     kind = tl.constexpr(int(clause.kind))
-    if clause.kind in (ClauseKind.DIAGONAL, ClauseKind.OFF_DIAGONAL):
-        return relation.Clause(kind, offset, None, None, None, None)
-    assert first is not None and second is not None
-    first, second = first.contiguous(), second.contiguous()
-    strides = [ids.shape[1] if ids.shape[0] > 1 else 0 for ids in (first, second)]
-    return relation.Clause(kind, None, first, second, *strides)
-
-
-def _entry(ids: Tensor, b: int) -> Tensor:
-    return ids[b : b + 1] if ids.shape[0] > 1 else ids
-
-
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
+    if clause.row_ids is None or clause.col_ids is None:
+        return relation.Clause(kind, clause.offset, None, None, None, None)
+    strides = [ids.shape[1] if ids.shape[0] > 1 else 0 for ids in (clause.row_ids, clause.col_ids)]
+    return relation.Clause(kind, None, clause.row_ids, clause.col_ids, *strides)

@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 INTERPRETER = "interpreter"  # TRITON_INTERPRET=1: small tiles, so that small problems cross every border
 ANY_D = sys.maxsize
-MACRO_BYTES = 16 * 1024 * 1024  # a macro-block of dS: less than half of the second-level cache of every GPU listed
-MACRO_ROWS = 2048  # and 4096 columns in half precision: enough programs for all products of a block
 MAX_STRIPES = 32  # of rows and of columns in the score pass: 1024 programs, and partials of 256 bytes a line
 DESCRIPTOR_ARCHS = ("sm_90", "sm_100")
 INTERPRETER_STRIPES = 3  # several tiles in a stripe
@@ -33,6 +31,9 @@ class Row(NamedTuple):
     max_d: int
     tile: Tile
 
+
+# dS from products that were kept: nothing to multiply, so one tile for every architecture
+KEPT_GRADIENT = Tile(32, 64, 64, 8, 1)
 
 # kernel -> (architecture, precision) -> rows in ascending max_d
 TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
@@ -58,6 +59,15 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         ("gfx942", "tf32"): (Row(128, Tile(64, 64, 0, 4, 1)), Row(ANY_D, Tile(128, 64, 32, 8, 1))),
         ("gfx942", "fp32"): (Row(128, Tile(64, 64, 0, 4, 1)), Row(ANY_D, Tile(128, 64, 32, 8, 1))),
         ("gfx942", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+    },
+    # where products are kept, in place of the row above: their way to memory takes registers, and larger tiles spill
+    "kept_statistics": {
+        ("sm_80", "half"): (Row(ANY_D, Tile(64, 128, 64, 8, 3)),),
+        ("sm_80", "tf32"): (Row(ANY_D, Tile(64, 128, 32, 8, 3)),),
+        ("sm_86", "half"): (Row(ANY_D, Tile(64, 128, 64, 8, 3)),),
+        ("sm_86", "tf32"): (Row(ANY_D, Tile(64, 128, 32, 8, 3)),),
+        ("sm_90", "half"): (Row(ANY_D, Tile(64, 64, 64, 8, 3)),),
+        ("sm_100", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 8, 2)),),
     },
     # rows end where the accumulator leaves the registers: larger D goes to the two-level kernels
     "gradient": {
@@ -171,17 +181,12 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
 
 def find_tile(kernel: str, arch: str, precision: str, d: int) -> Tile | None:
     """The tile for this D, with `block_d` filled in; None where the kernel does not take such a D."""
-    rows = TABLE[kernel][(arch, "any" if arch == INTERPRETER else precision)]
+    rows = TABLE[kernel].get((arch, "any" if arch == INTERPRETER else precision), ())
     for row in rows:
         if d <= row.max_d:
             block_d = row.tile.block_d or max(16, 1 << (d - 1).bit_length())
             return row.tile._replace(block_d=block_d)
     return None
-
-
-def max_stripes(arch: str) -> int:
-    """Most stripes of rows, and of columns, in the score pass. The same on all GPUs: results do not depend on it."""
-    return INTERPRETER_STRIPES if arch == INTERPRETER else MAX_STRIPES
 
 
 def has_descriptors(arch: str, precision: str) -> bool:

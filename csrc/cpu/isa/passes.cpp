@@ -284,7 +284,8 @@ void finish_gradients(const Work<T>& w) {
       const TileRange t = is_query ? w.tile(b, block, 0) : w.tile(b, 0, block);
       const int64_t rows = is_query ? t.rows : t.cols;
       const int64_t start = (is_query ? b * p.m + t.row : b * p.n + t.col) * p.d;
-      with_storage_type<T>(p.dtype, [&](auto* storage) {
+      // where the accumulator is the gradient, it stays in the statistics type
+      with_storage_type<T>(out == accumulator ? DType::kFloat32 : p.dtype, [&](auto* storage) {
         using S = std::remove_const_t<std::remove_pointer_t<decltype(storage)>>;
         const double dot =
             finish_gradient<T, S>(static_cast<const T*>(accumulator) + start, is_query ? w.queries(t) : w.keys(t), rows,

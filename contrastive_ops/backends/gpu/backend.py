@@ -1,0 +1,300 @@
+"""Policy and memory of the GPU backends: outputs, workspaces, and which launches make a pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.backends.base import Wanted
+from contrastive_ops.backends.gpu.kernels import MACRO_BYTES, MACRO_ROWS, Kernels, Partials, plan_stripes
+from contrastive_ops.backends.gpu.view import Lines, View, view_columns, view_rows
+from contrastive_ops.problem import Gradients, Problem, Statistics
+
+FP16_HEADROOM = 2.0**13  # largest upstream gradient after scaling: four of them sum to less than 65504
+KEPT_ROWS = 128  # kept rows end at a tile: a multiple of the rows of every tile
+
+
+class GpuBackend(ABC):
+    """A backend whose kernels visit tiles of the score matrix; a subclass says which kernels, and when they can run."""
+
+    name: str
+    summary: str
+
+    @abstractmethod
+    def reasons(self, problem: Problem) -> list[str]: ...
+
+    @abstractmethod
+    def kernels(self, problem: Problem) -> Kernels:
+        """The kernels for this dtype and device."""
+
+    def state_bytes(self, problem: Problem) -> int:
+        """Products <q_i, k_j> of as many rows as the budget holds, where reading them back costs less than computing
+        them again: in two levels, and then only from the side of the rows. No branch on M or N: a compiled graph
+        serves every shape."""
+        batch, m, n, d = problem.sizes
+        if not problem.rows or problem.self_similarity or self.kernels(problem).owns_rows(d):
+            return 0
+        budget: int = torch.sym_min(problem.workspace_bytes, batch * m * n * problem.scale.itemsize)
+        return budget
+
+    def forward(self, problem: Problem) -> tuple[Statistics, Tensor | None]:
+        batch, m, n, _ = problem.sizes
+        if batch * m * n == 0:
+            return _empty_statistics(problem), None
+        kernels = self.kernels(problem)
+        state = problem.queries.new_empty((self.state_bytes(problem),), dtype=torch.uint8)
+        problem = _with_unit_stride(problem)
+        row_lines = Lines(problem.row_bias, None, None, None)
+        col_lines = Lines(problem.col_bias, None, None, None)
+        has_sums = problem.positives is not None
+        if problem.self_similarity:
+            view = view_rows(problem, row_lines, row_lines)
+            lse, total, _, _ = _statistics(view, kernels, columns=False, has_sums=has_sums, self_similarity=True)
+            # one direction is the other; op outputs must not share memory
+            both = problem.rows and problem.columns
+            second = [x.clone() if both and x is not None else x for x in (lse, total)]
+            found = Statistics(lse, total, second[0], second[1])
+        elif not problem.rows:  # the transposed problem has rows only, and those stay in registers
+            view = view_columns(problem, row_lines, col_lines)
+            col_lse, col_sum, _, _ = _statistics(view, kernels, columns=False, has_sums=has_sums)
+            found = Statistics(None, None, col_lse, col_sum)
+        else:
+            view = view_rows(problem, row_lines, col_lines)
+            kept = _kept(problem, state)
+            found = _statistics(view, kernels, columns=problem.columns, has_sums=has_sums, kept=kept)
+        rows, columns = problem.rows, problem.columns
+        return Statistics(
+            found.row_lse if rows else None,
+            found.row_sum if rows else None,
+            found.col_lse if columns else None,
+            found.col_sum if columns else None,
+        ), state
+
+    def backward(
+        self, problem: Problem, statistics: Statistics, upstream: Statistics, state: Tensor, wanted: Wanted
+    ) -> Gradients:
+        batch, m, n, d = problem.sizes
+        if batch * m * n == 0:
+            return _zero_gradients(problem, wanted)
+        kernels = self.kernels(problem)
+        problem = _with_unit_stride(problem)
+        unit = _unit(problem, upstream)
+        row_lines = _lines(problem.row_bias, statistics.row_lse, upstream.row_lse, upstream.row_sum)
+        col_lines = _lines(problem.col_bias, statistics.col_lse, upstream.col_lse, upstream.col_sum)
+        if problem.self_similarity:
+            # rows and columns are one, so their upstream gradients add up, and every pair counts in both roles
+            row_lines = col_lines = _lines(
+                problem.row_bias,
+                statistics.row_lse if statistics.row_lse is not None else statistics.col_lse,
+                _sum(upstream.row_lse, upstream.col_lse),
+                _sum(upstream.row_sum, upstream.col_sum),
+            )
+        by_rows = view_rows(problem, row_lines, col_lines, unit)
+        by_columns = view_columns(problem, row_lines, col_lines, unit)
+        new, dtype = problem.scale.new_empty, wanted.dtype or problem.queries.dtype
+        drow_bias = new((batch, m)) if wanted.row_bias else None
+        dcol_bias = new((batch, n)) if wanted.col_bias else None
+        dqueries = new((batch, m, d), dtype=dtype) if wanted.queries else None
+        dkeys = new((batch, n, d), dtype=dtype) if wanted.keys else None
+        in_two_levels = (wanted.queries or wanted.keys) and not kernels.owns_rows(d)
+
+        dscale_terms: Tensor | None = None
+        with _device_of(problem.scale):
+            if in_two_levels:
+                kept = _kept(problem, state)
+                gradients = (dqueries, dkeys)
+                dscale_terms = _macro_gradients(
+                    by_rows, kernels, problem.self_similarity, kept, gradients, wanted.scale
+                )
+            # one launch a side; the one that runs anyway brings the terms of dscale
+            for view, gradient, bias, brings_dscale in (
+                (by_rows, dqueries, drow_bias, wanted.queries or not wanted.keys),
+                (by_columns, dkeys, dcol_bias, wanted.keys and not wanted.queries),
+            ):
+                gradient = None if in_two_levels else gradient
+                terms = new(view.sizes[:2]) if wanted.scale and brings_dscale and not in_two_levels else None
+                if gradient is not None or bias is not None or terms is not None:
+                    kernels.gradient(view, gradient, bias, terms)
+                dscale_terms = terms if terms is not None else dscale_terms
+            dscale = None
+            if wanted.scale:
+                assert dscale_terms is not None
+                dscale = dscale_terms.sum(dtype=torch.float64).to(problem.scale.dtype)
+                if problem.self_similarity and not in_two_levels:
+                    dscale = dscale / 2
+        return Gradients(dqueries, dkeys, dscale, drow_bias, dcol_bias)
+
+
+def _statistics(
+    view: View,
+    kernels: Kernels,
+    *,
+    columns: bool,
+    has_sums: bool,
+    self_similarity: bool = False,
+    kept: Tensor | None = None,
+) -> Statistics:
+    """Row statistics of the view, and column statistics if asked for."""
+    batch, m, n, _ = view.sizes
+    new = view.scale.new_empty
+    stripes = plan_stripes(view, kernels, self_similarity, kept is not None)
+
+    def partials(slots: int, size: int) -> Partials:
+        # one allocation each: pieces of one would be aligned or not by chance, and compiled for both
+        top, total = new((slots, batch, size)), new((slots, batch, size))
+        return Partials(top, total, torch.zeros_like(top) if has_sums else None)
+
+    row_partials = partials(stripes.num_col_stripes + self_similarity, m)
+    col_partials = partials(stripes.num_row_stripes, n) if columns else Partials(None, None, None)
+    if self_similarity:
+        col_partials = row_partials
+    row_lse, col_lse = new((batch, m)), new((batch, n)) if columns else None
+    row_sum = new((batch, m)) if has_sums else None
+    col_sum = new((batch, n)) if has_sums and columns else None
+    with _device_of(view.scale):
+        kernels.statistics(view, stripes, row_partials, col_partials, kept, self_similarity)
+        kernels.merge(row_partials, row_lse, row_sum)
+        if col_lse is not None:
+            kernels.merge(col_partials, col_lse, col_sum)
+    return Statistics(row_lse, row_sum, col_lse, col_sum)
+
+
+def _macro_gradients(
+    view: View,
+    kernels: Kernels,
+    self_similarity: bool,
+    kept: Tensor | None,
+    gradients: tuple[Tensor | None, Tensor | None],
+    wants_scale: bool,
+) -> Tensor | None:
+    """Both embedding gradients, macro-block after macro-block: dS once, then dQ += dS K and dK += dS^T Q.
+
+    In self-similarity dS holds both roles of a pair, so blocks below the diagonal are mirror images.
+    Returns the terms of dscale, if it is wanted.
+    """
+    batch, *_, d = view.sizes
+    queries, keys = view.rows.embeddings, view.cols.embeddings
+    new = view.scale.new_empty
+    kept_rows = 0 if kept is None else kept.shape[1]
+    blocks = macro_blocks(view, self_similarity, kept_rows)
+    ds = queries.new_empty(
+        max(rows.stop - rows.start for rows, _ in blocks), max(cols.stop - cols.start for _, cols in blocks)
+    )
+    grids = [
+        kernels.macro_grid(d, rows.stop - rows.start, cols.stop - cols.start, rows.stop <= kept_rows)
+        for rows, cols in blocks
+    ]
+    counts = [grid[0] * grid[1] for grid in grids] * batch
+    terms = new((sum(counts),)) if wants_scale else None
+    # accumulated in the statistics dtype, in place where that is the dtype of the gradient
+    sums = [
+        None if gradient is None else (gradient if gradient.dtype == view.scale.dtype else new(gradient.shape)).zero_()
+        for gradient in gradients
+    ]
+    dq_sum, dk_sum = sums
+    start = 0
+    for (b, (rows, cols)), count in zip(((b, block) for b in range(batch) for block in blocks), counts, strict=True):
+        block = ds[: rows.stop - rows.start, : cols.stop - cols.start]
+        part = None if terms is None else terms[start : start + count]
+        start += count
+        # the sum over both roles counts a pair twice, and only half of the blocks off the diagonal are visited
+        weight = 0.5 if self_similarity and rows == cols else 1.0
+        products = kept[b] if kept is not None and rows.stop <= kept_rows else None
+        kernels.macro_gradient(view.at(b), rows, cols, products, block, part, weight)
+        if dq_sum is not None:
+            kernels.macro_product(block, keys[b, cols], dq_sum[b, rows], False)
+            if self_similarity and rows != cols:
+                kernels.macro_product(block, queries[b, rows], dq_sum[b, cols], True)
+        if dk_sum is not None:
+            kernels.macro_product(block, queries[b, rows], dk_sum[b, cols], True)
+    factor = view.scale if view.unit is None else view.scale / view.unit
+    for total, gradient in zip(sums, gradients, strict=True):
+        if total is not None and gradient is not None:
+            total.mul_(factor)
+            if gradient is not total:
+                gradient.copy_(total)
+    return terms
+
+
+def macro_blocks(view: View, self_similarity: bool, kept_rows: int) -> list[tuple[slice, slice]]:
+    """The blocks of dS in the order of their sums: squares on and above the diagonal in self-similarity, where both
+    sides are cut alike; a block never holds both kept rows and others."""
+    _, m, n, _ = view.sizes
+    height = MACRO_ROWS
+    width = height if self_similarity else MACRO_BYTES // (view.rows.embeddings.itemsize * height)
+    row_starts = [*range(0, kept_rows, height), *range(kept_rows, m, height), m]
+    return [
+        (slice(start, end), slice(j, min(j + width, n)))
+        for start, end in pairwise(row_starts)
+        for j in range(start if self_similarity else 0, n, width)
+    ]
+
+
+def _kept(problem: Problem, state: Tensor) -> Tensor | None:
+    """`[B, rows, N]`: as many rows of products as the state holds, whole tiles of them."""
+    batch, m, n, _ = problem.sizes
+    item = problem.scale.itemsize
+    rows = min(m, state.numel() // (batch * n * item))
+    if rows < m:
+        rows -= rows % KEPT_ROWS
+    return state[: batch * rows * n * item].view(problem.scale.dtype).view(batch, rows, n) if rows else None
+
+
+def _device_of(tensor: Tensor) -> Any:
+    return torch.cuda.device_of(tensor)  # no CUDA call for a CPU tensor
+
+
+def _with_unit_stride(problem: Problem) -> Problem:
+    """Kernels read rows of D neighbouring numbers; anything else is copied once."""
+    if problem.queries.stride(2) == 1 and problem.keys.stride(2) == 1:
+        return problem
+    queries = problem.queries.contiguous()
+    keys = queries if problem.self_similarity else problem.keys.contiguous()
+    return problem._replace(queries=queries, keys=keys)
+
+
+def _lines(bias: Tensor | None, lse: Tensor | None, d_lse: Tensor | None, d_sum: Tensor | None) -> Lines:
+    """Contiguous vectors of one side; the lse only where its gradient needs it."""
+    values = (bias, lse if d_lse is not None else None, d_lse, d_sum)
+    return Lines(*(None if x is None else x.contiguous() for x in values))
+
+
+def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return second if first is None else first if second is None else first + second
+
+
+def _unit(problem: Problem, upstream: Statistics) -> Tensor | None:
+    """Factor of dS before it is rounded to float16, whose range ends at 6e-8: brings the largest upstream gradient to
+    FP16_HEADROOM. The gradients are divided by it in float32. None for the other dtypes, which need no care."""
+    given = [x for x in upstream if x is not None]
+    if problem.queries.dtype != torch.float16 or not given:
+        return None
+    largest = torch.stack([x.abs().max() for x in given]).max()
+    return FP16_HEADROOM / largest.clamp(min=1e-30)
+
+
+def _empty_statistics(problem: Problem) -> Statistics:
+    batch, m, n, _ = problem.sizes
+    new, has_sums = problem.scale.new_full, problem.positives is not None
+    return Statistics(
+        new((batch, m), -torch.inf) if problem.rows else None,
+        new((batch, m), 0.0) if problem.rows and has_sums else None,
+        new((batch, n), -torch.inf) if problem.columns else None,
+        new((batch, n), 0.0) if problem.columns and has_sums else None,
+    )
+
+
+def _zero_gradients(problem: Problem, wanted: Wanted) -> Gradients:
+    batch, m, n, _ = problem.sizes
+    new = problem.scale.new_zeros
+    return Gradients(
+        torch.zeros_like(problem.queries, dtype=wanted.dtype) if wanted.queries else None,
+        torch.zeros_like(problem.keys, dtype=wanted.dtype) if wanted.keys else None,
+        new(()) if wanted.scale else None,
+        new((batch, m)) if wanted.row_bias else None,
+        new((batch, n)) if wanted.col_bias else None,
+    )
