@@ -1,11 +1,12 @@
-"""Build of `contrastive_ops._native` (sources globbed, compiled by ninja); the metadata is in pyproject.toml.
+"""Build of `contrastive_ops._native` and, where nvcc is found, `contrastive_ops._cuda`: sources globbed, run by ninja.
 
-Environment: CXX, CXXFLAGS, LDFLAGS, MAX_JOBS, CUDA_HOME; CONTRASTIVE_OPS_CUDA=1 demands the CUDA kernels, 0 leaves
-them out, unset builds them where nvcc is found; CONTRASTIVE_OPS_CUDA_ARCHS replaces the list of architectures.
+Environment: CXX, CXXFLAGS, LDFLAGS, MAX_JOBS, CUDA_HOME; CONTRASTIVE_OPS_CUDA=1 demands the CUDA kernels, 0 leaves them
+out; TORCH_CUDA_ARCH_LIST, such as "8.0;9.0+PTX", replaces the list of architectures. The metadata is in pyproject.toml.
 """
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -23,27 +24,46 @@ if sys.platform == "darwin":  # nothing linked: the symbols are found at load ti
 CXXFLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-psabi"
 AVX512 = "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mf16c -mprefer-vector-width=512"
 ISAS = {"baseline": ""} | ({"avx2": "-mavx2 -mfma -mf16c", "avx512": AVX512} if X86 else {})
-NVCCFLAGS = "-std=c++17 -O3 -Xcompiler -fPIC,-fvisibility=hidden"
-CUDA_ARCHS = os.environ.get("CONTRASTIVE_OPS_CUDA_ARCHS", "80 90a 100a").split()
+# a kernel that spills registers to memory is a bug of ours, also with a compiler that we have not seen
+NVCCFLAGS = "-std=c++17 -O3 -Xcompiler -fPIC,-fvisibility=hidden -Xptxas -warn-spills"
+CUDA_ARCHS = "8.0;9.0;10.0+PTX"  # 8.x and 12.x run the code of 8.0 and the PTX of 10.0
 
 ONCE = sorted(glob("csrc/*.cpp") + glob("csrc/cpu/*.cpp"))
 PER_ISA = sorted(glob("csrc/cpu/isa/*.cpp"))
-CUDA = sorted(glob("csrc/cuda/*.cu"))
+CUDA, CUDA_BINDING = sorted(glob("csrc/cuda/*.cu")), "csrc/cuda/binding.cpp"
+BINDINGS = ("csrc/binding.cpp", CUDA_BINDING)
 
 
 def find_nvcc() -> str | None:
-    """Path of nvcc if there are CUDA kernels to build."""
+    """Path of nvcc if the CUDA kernels are to be built."""
     wish, home = os.environ.get("CONTRASTIVE_OPS_CUDA", ""), os.environ.get("CUDA_HOME")
     if wish not in ("", "0", "1"):
         raise SystemExit(f"CONTRASTIVE_OPS_CUDA must be 0, 1 or unset, got {wish!r}")
     nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
     if wish == "1" and nvcc is None:
         raise SystemExit("CONTRASTIVE_OPS_CUDA=1 but no nvcc was found: put it on PATH or set CUDA_HOME")
-    return nvcc if CUDA and wish != "0" else None
+    return nvcc if wish != "0" else None
+
+
+def cuda_archs(wish: str) -> str:
+    """TORCH_CUDA_ARCH_LIST as options of nvcc. 9.0 is built as 9.0a: its matrix instructions have no other name."""
+    options = []
+    for entry in wish.replace(";", " ").split():
+        arch, has_ptx = entry.removesuffix("+PTX"), entry.endswith("+PTX")
+        number = arch.replace(".", "")
+        if not re.fullmatch(r"\d+\.\d[a-z]?", arch) or int(re.sub(r"\D", "", number)) < 80:
+            raise SystemExit(f"TORCH_CUDA_ARCH_LIST must hold numbers from 8.0 on such as '8.0;9.0+PTX', got {entry!r}")
+        if number == "90":
+            number = "90a"
+        code = f"[sm_{number},compute_{number}]" if has_ptx else f"sm_{number}"
+        options.append(f"-gencode 'arch=compute_{number},code={code}'")
+    if not options:
+        raise SystemExit("TORCH_CUDA_ARCH_LIST is empty: unset it for the default, " + CUDA_ARCHS)
+    return " ".join(options)
 
 
 def build_ninja(directory: str) -> str:
-    """The text of build.ninja: every source to an object under `directory`, all objects to one module."""
+    """The text of build.ninja: every source to an object under `directory`, their objects to a module each."""
     import pybind11
 
     nvcc, env, include = find_nvcc(), os.environ.get, sysconfig.get_path("include")
@@ -52,30 +72,36 @@ def build_ninja(directory: str) -> str:
     # for the binding alone: the kernels are not rebuilt when pip puts pybind11 into a new build environment
     python = f"-isystem '{include}' -isystem '{pybind11.get_include()}'"
     cxx = env("CXX") or "c++"
-    defines = " -DCONTRASTIVE_X86=1" * X86 + " -DCONTRASTIVE_CUDA=1" * bool(nvcc)
-    archs = " ".join(f"-gencode arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHS)
-    linker = f"'{nvcc}' -Xcompiler {LINK}" if nvcc else f"{cxx} {LINK}"
+    x86 = " -DCONTRASTIVE_X86=1" * X86
     rules = {
-        "cxx": f"{cxx} {CXXFLAGS} {OPENMP}{defines} $flags {env('CXXFLAGS', '')} -MMD -MF $out.d -c $in -o $out",
-        "nvcc": f"'{nvcc}' {NVCCFLAGS} {archs} -MMD -MF $out.d -c $in -o $out",
-        "link": f"{linker} -shared $in -o $out {env('LDFLAGS', '')}",
+        "cxx": f"{cxx} {CXXFLAGS} {OPENMP}{x86} $flags {env('CXXFLAGS', '')} -MMD -MF $out.d -c $in -o $out",
+        "link": f"{cxx} {LINK} -shared $in -o $out {env('LDFLAGS', '')}",
     }
-    lines = [f"builddir = {directory}"]
-    for name, command in rules.items():
-        lines += [f"rule {name}", f"  command = {command}", *["  depfile = $out.d", "  deps = gcc"] * (name != "link")]
     # portable objects first: of an inline function that several objects define, the linker keeps the first
-    objects = [(path, "o", "cxx", python * (path == "csrc/binding.cpp")) for path in ONCE]
+    objects = [(path, "o", "cxx", python * (path in BINDINGS)) for path in ONCE]
     for isa, flags in ISAS.items():
         objects += [(path, f"{isa}.o", "cxx", f"-DCONTRASTIVE_ISA={isa} {flags}") for path in PER_ISA]
-    objects += [(path, "o", "nvcc", "") for path in (CUDA if nvcc else ())]
-    outputs = [f"{directory}/{path}.{suffix}" for path, suffix, *_ in objects]
-    for (path, _, rule, flags), output in zip(objects, outputs, strict=True):
-        lines += [f"build {output}: {rule} {path}", f"  flags = {flags}"]
-    return "\n".join([*lines, f"build {directory}/_native.so: link {' '.join(outputs)}", ""])
+    modules = {"_native": (objects, "link")}
+    if nvcc:
+        archs = cuda_archs(env("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHS)
+        rules["nvcc"] = f"'{nvcc}' {NVCCFLAGS} {archs} -MMD -MF $out.d -c $in -o $out"
+        rules["nvlink"] = f"'{nvcc}' -shared $in -o $out {env('LDFLAGS', '')}"
+        binding = (CUDA_BINDING, "o", "cxx", f"{python} -DCONTRASTIVE_CUDA_MODULE=_cuda")
+        modules["_cuda"] = ([*((path, "o", "nvcc", "") for path in CUDA), binding], "nvlink")
+    lines = [f"builddir = {directory}"]
+    for name, command in rules.items():
+        depends = [] if "link" in name else ["  depfile = $out.d", "  deps = gcc"]
+        lines += [f"rule {name}", f"  command = {command}", *depends]
+    for module, (sources, linker) in modules.items():
+        outputs = [f"{directory}/{path}.{suffix}" for path, suffix, *_ in sources]
+        for (path, _, rule, flags), output in zip(sources, outputs, strict=True):
+            lines += [f"build {output}: {rule} {path}", f"  flags = {flags}"]
+        lines.append(f"build {directory}/{module}.so: {linker} {' '.join(outputs)}")
+    return "\n".join([*lines, ""])
 
 
 class NinjaBuildExt(build_ext):
-    def build_extension(self, ext: Extension) -> None:
+    def build_extensions(self) -> None:
         from ninja import BIN_DIR
 
         # not build_temp: that is a new folder for every editable install, and nothing would be incremental
@@ -86,14 +112,18 @@ class NinjaBuildExt(build_ext):
         ninja = os.path.join(BIN_DIR, "ninja")  # in an isolated build BIN_DIR may be empty, and ninja is on PATH
         if subprocess.call([ninja, "-f", f"{directory}/build.ninja", "--quiet", *parallel]):
             raise SystemExit("the native build failed: the compiler's message is above")
-        self.mkpath(os.path.dirname(self.get_ext_fullpath(ext.name)))
-        shutil.copyfile(directory / "_native.so", self.get_ext_fullpath(ext.name))
+        for ext in self.extensions:
+            self.mkpath(os.path.dirname(self.get_ext_fullpath(ext.name)))
+            shutil.copyfile(directory / f"{ext.name.rpartition('.')[2]}.so", self.get_ext_fullpath(ext.name))
 
 
 setup(
     # triton_kernels/ stays beside csrc/, but nothing except contrastive_ops lands in site-packages
     packages=[*find_packages(include=["contrastive_ops*"]), "contrastive_ops.triton_kernels"],
     package_dir={"contrastive_ops.triton_kernels": "triton_kernels"},
-    ext_modules=[Extension("contrastive_ops._native", sources=ONCE + PER_ISA + CUDA)],
+    ext_modules=[
+        Extension("contrastive_ops._native", sources=ONCE + PER_ISA),
+        *([Extension("contrastive_ops._cuda", sources=[*CUDA, CUDA_BINDING])] if find_nvcc() else []),
+    ],
     cmdclass={"build_ext": NinjaBuildExt},
 )

@@ -100,7 +100,7 @@ def _statistics(launch: Launch, gpu: Gpu) -> Cost:
     hbm = waves * (wave_rows + wave_cols * (1 if fits else tiles_a_stripe))
     if (m + n) * line <= gpu.l2_bytes:
         hbm = (m + n) * line
-    kept_bytes = a["kept_rows"] * n * 4  # written once
+    kept_bytes = 0 if a["kept"] is None else m * n * 4  # written once
     hbm += kept_bytes
     flops = 2 * scores * _padded(d, a["BLOCK_D"])
     cost = Cost(flops, loaded + partial_bytes + kept_bytes, hbm, scores * exps, slots, _balance(programs * batch, gpu))

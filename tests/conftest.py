@@ -24,7 +24,7 @@ if HAS_TRITON:
 
     correct_bfloat16()
     call_device_functions_directly()
-AVAILABLE_BACKENDS = [name for name in BACKENDS if name != "triton" or HAS_TRITON]
+AVAILABLE_BACKENDS = [name for name in BACKENDS if (name != "triton" or HAS_TRITON) and name != "cuda"]
 # Triton's interpreter takes milliseconds for a tile. Tests of many or large problems leave it out, and of every other
 # test it runs this many combinations; tests/test_triton.py asks what is special about it.
 without_interpreter = pytest.mark.parametrize("backend", [name for name in AVAILABLE_BACKENDS if name != "triton"])

@@ -14,6 +14,8 @@ ROOT = "__init__"  # the package itself re-exports from every layer
 BESIDE = {"testing": {"relations"}}  # outside the stack: who may be imported
 NATIVE = "_native"  # the extension belongs to one backend alone
 NATIVE_OWNER = ("backends", "cpu")
+CUDA = "_cuda"
+CUDA_OWNER = ("backends", "cuda", "backend")
 TRITON = "triton_kernels"  # stands beside csrc; of the package it knows the kinds of relations
 TRITON_OWNER = ("backends", "triton")
 SHARED_BY_BACKENDS = (("backends", "base"), ("backends", "gpu"))
@@ -53,6 +55,8 @@ def test_imports_go_down_only():
         for target in imported:
             if target == (NATIVE,):
                 assert parts == NATIVE_OWNER, f"{parts} imports the native extension"
+            elif target == (CUDA,):
+                assert parts == CUDA_OWNER, f"{parts} imports the CUDA extension"
             elif target[0] == TRITON:
                 assert parts[:2] == TRITON_OWNER, f"{parts} imports the Triton kernels"
             elif parts[0] in BESIDE:

@@ -44,8 +44,6 @@ def test_clip_makes_five_products_with_one_level_and_four_with_two():
 def test_kept_products_leave_three():
     n, d = 4096, TWO_LEVEL_D
     assert flops("clip", n, d, workspace_bytes=n * n * 4) == 3 * 2 * n * n * d
-    half = flops("clip", n, d, workspace_bytes=n * n * 4 // 2)
-    assert half == 3.5 * 2 * n * n * d
 
 
 def test_info_nce_in_one_direction_makes_as_many():

@@ -28,6 +28,7 @@ os.environ.pop("TRITON_INTERPRET", None)  # read by triton when it is imported: 
 
 import torch
 import triton
+from sass import Instruction, main_loop, matching, parse_sass, run_tool
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
@@ -38,7 +39,6 @@ from contrastive_ops.backends.triton import tiles
 from contrastive_ops.relations import Clause, ClauseKind
 
 BASELINE = Path(__file__).parent / "triton_registers.json"
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ROWS, COLUMNS, OPEN_D = 4096, 8192, 1024  # sizes nobody specialises on, and the D of rows without an end
 
 
@@ -109,13 +109,6 @@ class Figures(NamedTuple):
     fma: int  # multiply-adds of the plain cores in the main loop
     async_loads: int  # from global to shared memory, in the whole kernel
     loop: int  # instructions of the main loop
-
-
-class Instruction(NamedTuple):
-    label: str | None  # where a branch may land
-    opcode: str
-    target: str | None  # where it may branch to
-    falls_through: bool
 
 
 class FakeDriver:
@@ -258,36 +251,6 @@ def count(arch_name: str, instructions: list[Instruction]) -> tuple[int, int, in
     return matching(loop, arch.tensor), matching(loop, arch.fma), matching(instructions, arch.load), len(loop)
 
 
-def run_tool(tool: str, *arguments: str) -> str:
-    return subprocess.run([str(TOOLS / tool), *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def matching(instructions: list[Instruction], opcode: str) -> int:
-    return sum(bool(re.match(opcode, x.opcode)) for x in instructions)
-
-
-def parse_sass(code: str) -> list[Instruction]:
-    instructions, label, joins = [], None, {}
-    for line in code.splitlines():
-        if found := re.match(r"\s*(\.L_x_\d+):", line):
-            label = found[1]
-        elif found := re.match(r"\s*/\*\w+\*/\s+(@\S+\s+)?([A-Z][\w.]*)\s*(.*);", line):
-            condition, opcode, operands = found.groups()
-            place = re.search(r"`\((\.L_x_\d+)\)", operands)
-            target = None
-            if opcode.startswith("BSSY") and place:
-                joins[operands.split(",")[0]] = place[1]  # where BSYNC goes
-            elif opcode.startswith("BSYNC"):
-                target = joins.get(operands.strip())
-            elif re.match("U?(BRA|JMP)", opcode) and place:
-                target = place[1]
-            # an unconditional branch has no predicate, neither in front nor among its operands
-            ends = re.match("U?(BRA|JMP|EXIT|RET|BSYNC)", opcode) and not condition and "P" not in operands
-            instructions.append(Instruction(label, opcode, target, not ends))
-            label = None
-    return instructions
-
-
 def parse_amd(code: str) -> list[Instruction]:
     instructions, label = [], None
     for line in code.splitlines():
@@ -302,69 +265,6 @@ def parse_amd(code: str) -> list[Instruction]:
             instructions.append(Instruction(label, opcode, target, opcode not in ("s_branch", "s_endpgm")))
             label = None
     return instructions
-
-
-def main_loop(instructions: list[Instruction], opcode: str) -> list[Instruction]:
-    """Of the innermost loops that hold such instructions the one that holds most; [] if there is none."""
-    innermost: list[list[int]] = []
-    for body in sorted(natural_loops(instructions), key=len):
-        holds = matching([instructions[i] for i in body], opcode) > 0
-        if holds and not any(set(inner) < set(body) for inner in innermost):
-            innermost.append(body)
-    loops = [[instructions[i] for i in body] for body in innermost]
-    return max(loops, key=lambda loop: matching(loop, opcode), default=[])
-
-
-def natural_loops(instructions: list[Instruction]) -> list[list[int]]:
-    """Bodies of the loops: an edge back to an instruction that every way to it passes. Code that the compiler moved
-    out of the way also branches backwards, but is no loop."""
-    places = {x.label: i for i, x in enumerate(instructions) if x.label is not None}
-    starts = sorted(
-        {0, *places.values(), *(i + 1 for i, x in enumerate(instructions) if x.target or not x.falls_through)}
-    )
-    starts = [i for i in starts if i < len(instructions)]
-    block_at = {start: b for b, start in enumerate(starts)}
-    ends = [*starts[1:], len(instructions)]
-    after: list[set[int]] = []
-    for end in ends:
-        last = instructions[end - 1]
-        nexts = {block_at[places[last.target]]} if last.target in places else set()
-        after.append(nexts | ({block_at[end]} if last.falls_through and end < len(instructions) else set()))
-    before: list[set[int]] = [set() for _ in starts]
-    for block, nexts in enumerate(after):
-        for x in nexts:
-            before[x].add(block)
-    dominators = find_dominators(before)
-    bodies: dict[int, set[int]] = {}
-    for tail, nexts in enumerate(after):
-        for head in nexts & dominators[tail]:
-            bodies.setdefault(head, {head}).update(reaching(tail, head, before))
-    return [[i for b in sorted(body) for i in range(starts[b], ends[b])] for body in bodies.values()]
-
-
-def find_dominators(before: list[set[int]]) -> list[set[int]]:
-    """For each block the blocks on every way to it from block 0."""
-    everything = set(range(len(before)))
-    found = [{0}, *(set(everything) for _ in before[1:])]
-    changed = True
-    while changed:
-        changed = False
-        for block in range(1, len(before)):
-            ways = [found[x] for x in before[block]]
-            new = {block} | (set.intersection(*ways) if ways else set())
-            changed |= new != found[block]
-            found[block] = new
-    return found
-
-
-def reaching(tail: int, head: int, before: list[set[int]]) -> set[int]:
-    found, waiting = {head}, [tail]
-    while waiting:
-        block = waiting.pop()
-        if block not in found:
-            found.add(block)
-            waiting += before[block]
-    return found
 
 
 # the command

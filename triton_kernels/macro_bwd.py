@@ -17,7 +17,7 @@ def macro_gradient_kernel(
     col_lines,
     candidates,
     positives,
-    kept,  # [at least first_row + block_rows, N] statistics dtype: <q_i, k_j> from the score pass, or None
+    kept,  # [M, N] statistics dtype: <q_i, k_j> from the score pass, or None
     ds_block,  # [block_rows, block_cols] of the embeddings' dtype, rows ds_stride apart
     ds_stride,
     d_scale,  # [programs] partial sums of dS_ij <q_i, k_j>, or None

@@ -24,7 +24,6 @@ def merge_online(top, total, new_top, new_total):
 
 @triton.jit(
     do_not_specialize=[
-        "kept_rows",
         "num_rows",
         "num_cols",
         "row_stripe",
@@ -43,8 +42,7 @@ def statistics_fwd_kernel(
     positives,
     row_partials,  # Partials [col stripes (+ 1), B, M]
     col_partials,  # Partials [row stripes, B, N]
-    kept,  # [B, kept_rows, N] statistics dtype: <q_i, k_j> for the gradient pass, or None
-    kept_rows,
+    kept,  # [B, M, N] statistics dtype: <q_i, k_j> for the gradient pass, or None
     num_rows,
     num_cols,
     D,
@@ -125,8 +123,8 @@ def statistics_fwd_kernel(
                     ACCUMULATOR,
                 )
             if kept is not None:
-                keep = (rows < kept_rows)[:, None] & (cols < num_cols)[None, :]
-                kept_lines = batch.to(tl.int64) * kept_rows + rows
+                keep = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
+                kept_lines = batch.to(tl.int64) * num_rows + rows
                 tl.store(kept + kept_lines[:, None] * num_cols + cols[None, :], dots, mask=keep)
             scores = add_biases(dots, scale_value, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
             col_out_pointers = col_out + cols

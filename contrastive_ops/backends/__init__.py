@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contrastive_ops.backends.base import Backend, Wanted
 from contrastive_ops.backends.cpu import CpuBackend
+from contrastive_ops.backends.cuda import CudaBackend
 from contrastive_ops.backends.eager import EagerBackend
 from contrastive_ops.backends.reference import ReferenceBackend
 from contrastive_ops.backends.triton import TritonBackend
@@ -12,7 +13,8 @@ from contrastive_ops.problem import Problem
 __all__ = ["AUTOMATIC", "BACKENDS", "Backend", "Wanted", "check_backend_name", "select_backend"]
 
 BACKENDS: dict[str, Backend] = {
-    backend.name: backend for backend in (CpuBackend(), TritonBackend(), EagerBackend(), ReferenceBackend())
+    backend.name: backend
+    for backend in (CpuBackend(), TritonBackend(), CudaBackend(), EagerBackend(), ReferenceBackend())
 }
 AUTOMATIC = ("cpu", "triton", "eager")  # tried in this order when no backend is named
 

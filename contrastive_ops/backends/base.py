@@ -9,6 +9,9 @@ from torch import Tensor
 
 from contrastive_ops.problem import Gradients, Problem, Statistics
 
+# order shared with `enum DType` in `csrc/types.h`
+DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
 
 class Wanted(NamedTuple):
     """Which gradients to compute; the others are skipped."""

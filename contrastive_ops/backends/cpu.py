@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from contrastive_ops.backends.base import Wanted
+from contrastive_ops.backends.base import DTYPE_CODES, Wanted
 from contrastive_ops.problem import Gradients, Problem, Statistics
 from contrastive_ops.relations import Relation
 
@@ -25,8 +25,6 @@ ISA_VARIABLE = "CONTRASTIVE_OPS_CPU_ISA"  # baseline, avx2 or avx512; the best o
 MAX_GROUPS = 8  # concurrency of the schedule; more costs locality
 SMALLEST_BLOCK, LARGEST_BLOCK = 96, 256  # of all tilings
 ALIGNMENT = 64
-
-_DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # enum DType in params.h
 
 
 class Tiling(NamedTuple):
@@ -185,7 +183,7 @@ class _Call:
         self._scratch_bytes = plan.scratch_bytes
         self._alive: list[Any] = [problem.queries, problem.keys, state]
         p = self._params = _native.Params(
-            dtype=_DTYPE_CODES[shape.dtype],
+            dtype=DTYPE_CODES[shape.dtype],
             batch=batch,
             m=m,
             n=n,
@@ -293,7 +291,7 @@ def _plan(shape: Shape) -> Plan:
     tiling, state = _tiling(shape), _state_layout(shape)
     tile_bytes = tiling.block_m * tiling.block_n * shape.statistics_dtype.itemsize
     kept_tiles = min(shape.batch * tiling.tiles, state.sizes["kept"] // tile_bytes)
-    scratch_bytes = _kernels().scratch_bytes(_DTYPE_CODES[shape.dtype], tiling.block_m, tiling.block_n)
+    scratch_bytes = _kernels().scratch_bytes(DTYPE_CODES[shape.dtype], tiling.block_m, tiling.block_n)
     return Plan(tiling, state, kept_tiles, scratch_bytes)
 
 
@@ -319,7 +317,7 @@ def _state_layout(shape: Shape) -> _Layout:
     """
     batch, m, n, d = shape[:4]
     item = shape.statistics_dtype.itemsize
-    panel = _kernels().panel(_DTYPE_CODES[shape.dtype])
+    panel = _kernels().panel(DTYPE_CODES[shape.dtype])
     d_padded, n_padded = _ceil_div(d, panel) * panel, _ceil_div(n, panel) * panel
     layout = _Layout()
     layout.add("packed_queries", batch * m * d_padded * item)

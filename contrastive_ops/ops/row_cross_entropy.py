@@ -146,19 +146,21 @@ def _panels(problem: Problem, backend: Backend) -> Iterator[tuple[slice, Problem
     backend computes scores again because that costs it less."""
     _, m, n, _ = problem.sizes
     row_bytes = max(1, problem.sizes[0] * n * problem.statistics_dtype.itemsize)
-    budget = problem.workspace_bytes if backend.state_bytes(problem) else 0
-    height = budget // row_bytes // PANEL_ROWS * PANEL_ROWS or max(m, 1)
+    height = problem.workspace_bytes // row_bytes // PANEL_ROWS * PANEL_ROWS
+    if height == 0 or backend.state_bytes(_panel(problem, slice(0, min(height, m)))) == 0:
+        height = max(m, 1)
     for start in range(0, max(m, 1), height):
         rows = slice(start, min(start + height, m))
-        yield (
-            rows,
-            problem._replace(
-                queries=problem.queries[:, rows],
-                row_bias=None if problem.row_bias is None else problem.row_bias[:, rows],
-                candidates=problem.candidates.for_rows(rows),
-                positives=None if problem.positives is None else problem.positives.for_rows(rows),
-            ),
-        )
+        yield rows, _panel(problem, rows)
+
+
+def _panel(problem: Problem, rows: slice) -> Problem:
+    return problem._replace(
+        queries=problem.queries[:, rows],
+        row_bias=None if problem.row_bias is None else problem.row_bias[:, rows],
+        candidates=problem.candidates.for_rows(rows),
+        positives=None if problem.positives is None else problem.positives.for_rows(rows),
+    )
 
 
 def _panel_cross_entropy(panel: Problem, backend: Backend, wanted: Wanted) -> tuple[Tensor, Gradients]:

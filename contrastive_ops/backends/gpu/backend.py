@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from contrastive_ops.backends.gpu.view import Lines, View, view_columns, view_ro
 from contrastive_ops.problem import Gradients, Problem, Statistics
 
 FP16_HEADROOM = 2.0**13  # largest upstream gradient after scaling: four of them sum to less than 65504
-KEPT_ROWS = 128  # kept rows end at a tile: a multiple of the rows of every tile
+DS_ALIGNMENT = 8  # numbers of half precision
 
 
 class GpuBackend(ABC):
@@ -32,14 +31,15 @@ class GpuBackend(ABC):
         """The kernels for this dtype and device."""
 
     def state_bytes(self, problem: Problem) -> int:
-        """Products <q_i, k_j> of as many rows as the budget holds, where reading them back costs less than computing
-        them again: in two levels, and then only from the side of the rows. No branch on M or N: a compiled graph
-        serves every shape."""
+        """All products <q_i, k_j> where keeping them pays and the budget holds them, else none: keeping costs the
+        score pass its largest tiles. The passes that start from the columns keep none."""
         batch, m, n, d = problem.sizes
-        if not problem.rows or problem.self_similarity or self.kernels(problem).owns_rows(d):
+        if not problem.rows or problem.self_similarity or not self.kernels(problem).keeps_products(d):
             return 0
-        budget: int = torch.sym_min(problem.workspace_bytes, batch * m * n * problem.scale.itemsize)
-        return budget
+        size = batch * m * n * problem.scale.itemsize
+        # `size` if it is within the budget, without a branch on M or N: a compiled graph serves every shape
+        fits: int = torch.sym_min(1, problem.workspace_bytes // torch.sym_max(1, size))
+        return fits * size
 
     def forward(self, problem: Problem) -> tuple[Statistics, Tensor | None]:
         batch, m, n, _ = problem.sizes
@@ -176,16 +176,15 @@ def _macro_gradients(
     In self-similarity dS holds both roles of a pair, so blocks below the diagonal are mirror images.
     Returns the terms of dscale, if it is wanted.
     """
-    batch, *_, d = view.sizes
+    batch = view.sizes[0]
     queries, keys = view.rows.embeddings, view.cols.embeddings
     new = view.scale.new_empty
-    kept_rows = 0 if kept is None else kept.shape[1]
-    blocks = macro_blocks(view, self_similarity, kept_rows)
-    ds = queries.new_empty(
-        max(rows.stop - rows.start for rows, _ in blocks), max(cols.stop - cols.start for _, cols in blocks)
-    )
+    blocks = macro_blocks(view, self_similarity)
+    height, width = (max(side.stop - side.start for side in sides) for sides in zip(*blocks, strict=True))
+    # rows a multiple of 16 bytes apart: what copy engines want
+    ds = queries.new_empty(height, -(-width // DS_ALIGNMENT) * DS_ALIGNMENT)
     grids = [
-        kernels.macro_grid(d, rows.stop - rows.start, cols.stop - cols.start, rows.stop <= kept_rows)
+        kernels.macro_grid(view, rows.stop - rows.start, cols.stop - cols.start, kept is not None)
         for rows, cols in blocks
     ]
     counts = [grid[0] * grid[1] for grid in grids] * batch
@@ -203,7 +202,7 @@ def _macro_gradients(
         start += count
         # the sum over both roles counts a pair twice, and only half of the blocks off the diagonal are visited
         weight = 0.5 if self_similarity and rows == cols else 1.0
-        products = kept[b] if kept is not None and rows.stop <= kept_rows else None
+        products = None if kept is None else kept[b]
         kernels.macro_gradient(view.at(b), rows, cols, products, block, part, weight)
         if dq_sum is not None:
             kernels.macro_product(block, keys[b, cols], dq_sum[b, rows], False)
@@ -220,28 +219,23 @@ def _macro_gradients(
     return terms
 
 
-def macro_blocks(view: View, self_similarity: bool, kept_rows: int) -> list[tuple[slice, slice]]:
+def macro_blocks(view: View, self_similarity: bool) -> list[tuple[slice, slice]]:
     """The blocks of dS in the order of their sums: squares on and above the diagonal in self-similarity, where both
-    sides are cut alike; a block never holds both kept rows and others."""
+    sides are cut alike."""
     _, m, n, _ = view.sizes
     height = MACRO_ROWS
     width = height if self_similarity else MACRO_BYTES // (view.rows.embeddings.itemsize * height)
-    row_starts = [*range(0, kept_rows, height), *range(kept_rows, m, height), m]
     return [
-        (slice(start, end), slice(j, min(j + width, n)))
-        for start, end in pairwise(row_starts)
-        for j in range(start if self_similarity else 0, n, width)
+        (slice(i, min(i + height, m)), slice(j, min(j + width, n)))
+        for i in range(0, m, height)
+        for j in range(i if self_similarity else 0, n, width)
     ]
 
 
 def _kept(problem: Problem, state: Tensor) -> Tensor | None:
-    """`[B, rows, N]`: as many rows of products as the state holds, whole tiles of them."""
+    """`[B, M, N]`: the products, if the state holds them."""
     batch, m, n, _ = problem.sizes
-    item = problem.scale.itemsize
-    rows = min(m, state.numel() // (batch * n * item))
-    if rows < m:
-        rows -= rows % KEPT_ROWS
-    return state[: batch * rows * n * item].view(problem.scale.dtype).view(batch, rows, n) if rows else None
+    return state.view(problem.scale.dtype).view(batch, m, n) if state.numel() else None
 
 
 def _device_of(tensor: Tensor) -> Any:

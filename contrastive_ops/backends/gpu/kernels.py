@@ -40,7 +40,11 @@ class Kernels(Protocol):
     def owns_rows(self, d: int) -> bool:
         """Whether `gradient` takes `d_rows` for this D; else embeddings' gradients take two levels."""
 
-    def macro_grid(self, d: int, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
+    def keeps_products(self, d: int) -> bool:
+        """Whether reading <q_i, k_j> back costs less than computing it again; then `statistics` and `macro_gradient`
+        take `kept`."""
+
+    def macro_grid(self, view: View, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
         """Programs of `macro_gradient` for a block of this size: each leaves one number in `d_scale`."""
 
     def statistics(
@@ -53,7 +57,7 @@ class Kernels(Protocol):
         self_similarity: bool,
     ) -> None:
         """The score pass. `rows` has a slot for every stripe of columns, `columns` one for every stripe of rows; in
-        self-similarity both are one, with a slot more. `kept [B, rows, N]` receives <q_i, k_j> of the first rows."""
+        self-similarity both are one, with a slot more. `kept [B, M, N]` receives <q_i, k_j>."""
 
     def merge(self, partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> None:
         """Partials `[slots, B, size]` to `lse [B, size]`."""
@@ -73,7 +77,7 @@ class Kernels(Protocol):
         d_scale_weight: float,
     ) -> None:
         """unit * dS of the pairs `rows` x `cols` of a single batch entry into `ds`, with partial sums for d_scale.
-        `kept [rows, N]` spares the product."""
+        `kept [M, N]` spares the product."""
 
     def macro_product(self, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
         """gradient `[lines, D]` += dS other, or dS^T other, with `other [depth, D]` and dS a view of its workspace."""

@@ -61,8 +61,11 @@ class TritonKernels:
     def owns_rows(self, d: int) -> bool:
         return find_tile("gradient", self.target.arch, self.target.precision, d) is not None
 
-    def macro_grid(self, d: int, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
-        tile = _macro_tile(self.target, d, is_kept)
+    def keeps_products(self, d: int) -> bool:
+        return not self.owns_rows(d)
+
+    def macro_grid(self, view: View, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
+        tile = _macro_tile(self.target, view.sizes[3], is_kept)
         return ceil_div(rows, tile.block_m), ceil_div(cols, tile.block_n)
 
     def statistics(
@@ -117,7 +120,6 @@ def statistics_launch(
             "row_partials": rows,
             "col_partials": columns,
             "kept": kept,
-            "kept_rows": 0 if kept is None else kept.shape[1],
             "row_stripe": stripes.row_stripe,
             "col_stripe": stripes.col_stripe,
             "num_row_stripes": stripes.num_row_stripes,

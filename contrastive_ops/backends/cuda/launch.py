@@ -1,0 +1,179 @@
+"""Tensors as addresses, sizes and strides of the CUDA kernels: one method per launch, nothing decided but the path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.backends.base import DTYPE_CODES
+from contrastive_ops.backends.gpu.kernels import Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.view import Lines, Side, View
+from contrastive_ops.relations import Clause
+
+MAX_STRIPES = 32  # of rows and of columns in the score pass: 1024 blocks, and partials of 256 bytes a line
+COPY_BYTES = 16  # what the copy engine of sm_90 wants addresses and strides to be multiples of
+
+
+class CudaKernels:
+    """The kernels for one dtype on one device (`Kernels` in `backends/gpu/kernels.py` says what the methods do)."""
+
+    max_stripes = MAX_STRIPES
+
+    def __init__(self, module: Any, dtype: torch.dtype, stream: int, has_hopper: bool) -> None:
+        self.module = module
+        self.dtype = DTYPE_CODES[dtype]
+        self.stream = stream
+        self.has_hopper = has_hopper and dtype in (torch.bfloat16, torch.float16)
+
+    def keeps_products(self, d: int) -> bool:
+        return False
+
+    def owns_rows(self, d: int) -> bool:
+        return False  # two levels for every D: one main loop serves all products
+
+    def score_tile(self, view: View, self_similarity: bool, keeps: bool) -> tuple[int, int]:
+        return self._tile(self._path(view.rows.embeddings, view.cols.embeddings))
+
+    def macro_grid(self, view: View, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
+        block_m, block_n = self.score_tile(view, self_similarity=False, keeps=False)
+        return ceil_div(rows, block_m), ceil_div(cols, block_n)
+
+    def statistics(
+        self,
+        view: View,
+        stripes: Stripes,
+        rows: Partials,
+        columns: Partials,
+        kept: Tensor | None,
+        self_similarity: bool,
+    ) -> None:
+        assert kept is None
+        self.module.statistics_fwd(
+            self._path(view.rows.embeddings, view.cols.embeddings),
+            self._matrix(view),
+            rows=_addresses(rows),
+            cols=_addresses(columns),
+            **stripes._asdict(),
+            self_similarity=self_similarity,
+            stream=self.stream,
+        )
+
+    def merge(self, partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> None:
+        assert partials.top is not None
+        self.module.merge_partials(
+            dtype=self.dtype,
+            partials=_addresses(partials),
+            lse=lse.data_ptr(),
+            positive_sum=_address(positive_sum),
+            size=lse.numel(),
+            num_slots=partials.top.shape[0],
+            stream=self.stream,
+        )
+
+    def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
+        assert d_rows is None
+        self.module.line_sums_bwd(
+            self._path(view.rows.embeddings, view.cols.embeddings),
+            self._matrix(view),
+            d_bias=_address(d_bias),
+            d_scale=_address(d_scale),
+            stream=self.stream,
+        )
+
+    def macro_gradient(
+        self,
+        view: View,
+        rows: slice,
+        cols: slice,
+        kept: Tensor | None,
+        ds: Tensor,
+        d_scale: Tensor | None,
+        d_scale_weight: float,
+    ) -> None:
+        assert kept is None
+        self.module.macro_gradient_bwd(
+            self._path(view.rows.embeddings, view.cols.embeddings),
+            self._matrix(view),
+            ds_block=ds.data_ptr(),
+            ds_stride=ds.stride(0),
+            d_scale=_address(d_scale),
+            d_scale_weight=d_scale_weight,
+            first_row=rows.start,
+            first_col=cols.start,
+            block_rows=rows.stop - rows.start,
+            block_cols=cols.stop - cols.start,
+            stream=self.stream,
+        )
+
+    def macro_product(self, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
+        depth, d = other.shape
+        self.module.macro_product_bwd(
+            self._path(ds.unsqueeze(0), other.unsqueeze(0)),
+            dtype=self.dtype,
+            weights=ds.data_ptr(),
+            weights_stride=ds.stride(0),
+            other=other.data_ptr(),
+            other_stride=other.stride(0),
+            gradient=gradient.data_ptr(),
+            size=gradient.shape[0],
+            depth=depth,
+            d=d,
+            transposed=transposed,
+            stream=self.stream,
+        )
+
+    def _path(self, *operands: Tensor) -> Any:
+        """Where the copy engine can read all of them, the kernels that use it."""
+        use_hopper = self.has_hopper and all(map(_is_aligned, operands))
+        return self.module.Path.HOPPER if use_hopper else self.module.Path.PORTABLE
+
+    def _tile(self, path: Any) -> tuple[int, int]:
+        tile: tuple[int, int] = self.module.score_tile(path, self.dtype)
+        return tile
+
+    def _matrix(self, view: View) -> Any:
+        batch, *_, d = view.sizes
+        return self.module.Matrix(
+            dtype=self.dtype,
+            batch=batch,
+            d=d,
+            rows=_side(view.rows),
+            cols=_side(view.cols),
+            row_lines=_addresses(view.rows.lines),
+            col_lines=_addresses(view.cols.lines),
+            candidates=list(map(_clause, view.candidates)),
+            positives=list(map(_clause, view.positives)),
+            scale=view.scale.data_ptr(),
+            unit=_address(view.unit),
+        )
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _addresses(tensors: Lines | Partials) -> list[int]:
+    return [_address(tensor) for tensor in tensors]
+
+
+def _side(side: Side) -> tuple[int, int, int, int]:
+    values = side.embeddings
+    return values.data_ptr(), values.shape[1], _batch_stride(values), values.stride(1)
+
+
+def _clause(clause: Clause) -> tuple[int, int, int, int, int, int]:
+    row_stride, col_stride = (0 if ids is None else _batch_stride(ids) for ids in (clause.row_ids, clause.col_ids))
+    return int(clause.kind), clause.offset, _address(clause.row_ids), _address(clause.col_ids), row_stride, col_stride
+
+
+def _batch_stride(values: Tensor) -> int:
+    return values.stride(0) if values.shape[0] > 1 else 0
+
+
+def _is_aligned(values: Tensor) -> bool:
+    strides = (_batch_stride(values), values.stride(1))
+    bytes_apart = (values.data_ptr(), *(stride * values.itemsize for stride in strides))
+    # a line used twice (stride 0) has no description for the copy engine
+    return values.stride(1) >= values.shape[2] and all(number % COPY_BYTES == 0 for number in bytes_apart)

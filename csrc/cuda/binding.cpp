@@ -1,0 +1,134 @@
+// The only CUDA file that knows Python. Addresses arrive as integers; the caller keeps the memory alive and holds the
+// device guard. Built twice: with the kernels for GPUs, and for the tests with the same kernels on a CPU emulator.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
+#include <tuple>
+#include <vector>
+
+#include "launch.h"
+
+namespace py = pybind11;
+using contrastive_ops::Clause;
+using contrastive_ops::ClauseKind;
+using contrastive_ops::DType;
+using contrastive_ops::kMaxClauses;
+using contrastive_ops::Relation;
+using namespace contrastive_ops::cuda;
+
+namespace {
+
+using Address = std::uintptr_t;  // 0: null
+using Addresses = std::vector<Address>;
+using SideTuple = std::tuple<Address, int64_t, int64_t, int64_t>;  // data, size, batch stride, row stride
+using ClauseTuple = std::tuple<int, int64_t, Address, Address, int64_t, int64_t>;  // the fields of Clause
+
+template <class T = void>
+T* pointer(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+Side side(const SideTuple& fields) {
+  const auto& [data, size, batch_stride, row_stride] = fields;
+  return {pointer<const void>(data), size, batch_stride, row_stride};
+}
+
+Lines lines(const std::array<Address, 4>& of) {
+  return {pointer(of[0]), pointer(of[1]), pointer(of[2]), pointer(of[3])};
+}
+
+Partials partials(const std::array<Address, 3>& of) { return {pointer(of[0]), pointer(of[1]), pointer(of[2])}; }
+
+Relation relation(const std::vector<ClauseTuple>& clauses) {
+  if (clauses.size() > kMaxClauses) throw py::value_error("too many clauses");
+  Relation result = {};
+  for (const auto& [kind, offset, row_ids, col_ids, row_batch_stride, col_batch_stride] : clauses)
+    result.clauses[result.count++] = {static_cast<ClauseKind>(kind), offset,           pointer<const int64_t>(row_ids),
+                                      pointer<const int64_t>(col_ids), row_batch_stride, col_batch_stride};
+  return result;
+}
+
+Matrix matrix(int dtype, int64_t batch, int64_t d, const SideTuple& rows, const SideTuple& cols,
+              const std::array<Address, 4>& row_lines, const std::array<Address, 4>& col_lines,
+              const std::vector<ClauseTuple>& candidates, const std::vector<ClauseTuple>& positives, Address scale,
+              Address unit) {
+  return {static_cast<DType>(dtype), batch,  d, side(rows), side(cols), lines(row_lines), lines(col_lines),
+          relation(candidates),      relation(positives), pointer(scale), pointer(unit)};
+}
+
+}  // namespace
+
+PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
+  m.doc() = "CUDA kernels of contrastive_ops. Addresses and sizes in, nothing checked: use contrastive_ops.backends.";
+
+  py::enum_<Path>(m, "Path", "Which kernels: those of sm_80 and later, or those of sm_90a.")
+      .value("PORTABLE", Path::kPortable)
+      .value("HOPPER", Path::kHopper);
+  py::class_<Matrix>(m, "Matrix", "A score matrix, seen from the side that owns the rows.")
+      .def(py::init(&matrix), py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("d"), py::arg("rows"),
+           py::arg("cols"), py::arg("row_lines"), py::arg("col_lines"), py::arg("candidates"), py::arg("positives"),
+           py::arg("scale"), py::arg("unit"));
+
+  m.def(
+      "score_tile",
+      [](Path path, int dtype) {
+        const TileShape tile = score_tile(path, static_cast<DType>(dtype));
+        return py::make_tuple(tile.block_m, tile.block_n);
+      },
+      py::arg("path"), py::arg("dtype"), "Rows and columns of a tile of the score matrix.");
+
+  m.def(
+      "statistics_fwd",
+      [](Path path, const Matrix& of, std::array<Address, 3> rows, std::array<Address, 3> cols, int64_t row_stripe,
+         int64_t col_stripe, int num_row_stripes, int num_col_stripes, bool self_similarity, Address stream) {
+        statistics_fwd(path,
+                       {of, partials(rows), partials(cols), row_stripe, col_stripe, num_row_stripes, num_col_stripes,
+                        self_similarity},
+                       pointer(stream));
+      },
+      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("rows"), py::arg("cols"), py::arg("row_stripe"),
+      py::arg("col_stripe"), py::arg("num_row_stripes"), py::arg("num_col_stripes"), py::arg("self_similarity"),
+      py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "merge_partials",
+      [](int dtype, std::array<Address, 3> of, Address lse, Address positive_sum, int64_t size, int num_slots,
+         Address stream) {
+        merge_partials({static_cast<DType>(dtype), partials(of), pointer(lse), pointer(positive_sum), size, num_slots},
+                       pointer(stream));
+      },
+      py::kw_only(), py::arg("dtype"), py::arg("partials"), py::arg("lse"), py::arg("positive_sum"), py::arg("size"),
+      py::arg("num_slots"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "line_sums_bwd",
+      [](Path path, const Matrix& of, Address d_bias, Address d_scale, Address stream) {
+        line_sums_bwd(path, {of, pointer(d_bias), pointer(d_scale)}, pointer(stream));
+      },
+      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("d_bias"), py::arg("d_scale"), py::arg("stream"),
+      py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "macro_gradient_bwd",
+      [](Path path, const Matrix& of, Address ds_block, int64_t ds_stride, Address d_scale, double d_scale_weight,
+         int64_t first_row, int64_t first_col, int64_t block_rows, int64_t block_cols, Address stream) {
+        macro_gradient_bwd(path,
+                           {of, pointer(ds_block), ds_stride, pointer(d_scale), d_scale_weight, first_row, first_col,
+                            block_rows, block_cols},
+                           pointer(stream));
+      },
+      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("ds_block"), py::arg("ds_stride"), py::arg("d_scale"),
+      py::arg("d_scale_weight"), py::arg("first_row"), py::arg("first_col"), py::arg("block_rows"),
+      py::arg("block_cols"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "macro_product_bwd",
+      [](Path path, int dtype, Address weights, int64_t weights_stride, Address other, int64_t other_stride,
+         Address gradient, int64_t size, int64_t depth, int64_t d, bool transposed, Address stream) {
+        macro_product_bwd(path,
+                          {static_cast<DType>(dtype), pointer(weights), weights_stride, pointer(other), other_stride,
+                           pointer(gradient), size, depth, d, transposed},
+                          pointer(stream));
+      },
+      py::arg("path"), py::kw_only(), py::arg("dtype"), py::arg("weights"), py::arg("weights_stride"),
+      py::arg("other"), py::arg("other_stride"), py::arg("gradient"), py::arg("size"), py::arg("depth"), py::arg("d"),
+      py::arg("transposed"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+}

@@ -1,0 +1,14 @@
+// The launches of launch.h on the Hopper path.
+#pragma once
+
+#include "launch.h"
+
+namespace contrastive_ops::cuda {
+
+TileShape score_tile_hopper();
+void statistics_fwd_hopper(const StatisticsParams& params, void* stream);
+void line_sums_bwd_hopper(const LineSumsParams& params, void* stream);
+void macro_gradient_bwd_hopper(const MacroGradientParams& params, void* stream);
+void macro_product_bwd_hopper(const MacroProductParams& params, void* stream);
+
+}  // namespace contrastive_ops::cuda

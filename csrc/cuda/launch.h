@@ -1,0 +1,27 @@
+// The kernels as the host sees them: each call puts one launch on the stream and throws std::runtime_error with CUDA's
+// own words if that fails.
+#pragma once
+
+#include "params.h"
+
+namespace contrastive_ops::cuda {
+
+enum class Path : int {
+  kPortable = 0,  // sm_80 and later: cp.async, ldmatrix, mma.sync; multiply-adds for float32 and float64
+  kHopper = 1,    // sm_90a: TMA and wgmma, bfloat16 and float16 whose rows are multiples of 16 bytes apart
+};
+
+struct TileShape {
+  int block_m, block_n;
+};
+
+// Sides of the tiles of the score matrix: `row_stripe` and `col_stripe` are multiples of them.
+TileShape score_tile(Path path, DType dtype);
+
+void statistics_fwd(Path path, const StatisticsParams& params, void* stream);
+void merge_partials(const MergeParams& params, void* stream);
+void line_sums_bwd(Path path, const LineSumsParams& params, void* stream);
+void macro_gradient_bwd(Path path, const MacroGradientParams& params, void* stream);
+void macro_product_bwd(Path path, const MacroProductParams& params, void* stream);
+
+}  // namespace contrastive_ops::cuda

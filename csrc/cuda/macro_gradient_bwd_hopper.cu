@@ -1,0 +1,13 @@
+#include "macro_gradient_bwd.cuh"
+
+#include "hopper.cuh"
+
+namespace contrastive_ops::cuda {
+
+void macro_gradient_bwd_hopper(const MacroGradientParams& params, void* stream) {
+  with_hopper_loop<HopperScores>(params.matrix.dtype, [&](auto* loop) {
+    launch_macro_gradient_bwd<std::remove_pointer_t<decltype(loop)>>(params, stream);
+  });
+}
+
+}  // namespace contrastive_ops::cuda

@@ -1,0 +1,96 @@
+// The descriptions of work that cross from Python to the kernels: pointers, sizes, strides in elements. No torch types;
+// memory belongs to the caller, who keeps it alive until the stream has passed. One struct per kernel, passed by value.
+#pragma once
+
+#include <cstdint>
+
+#include "../types.h"
+
+namespace contrastive_ops::cuda {
+
+// [B, size, D] with unit stride in D.
+struct Side {
+  const void* data;
+  int64_t size;
+  int64_t batch_stride;  // 0 where there is one batch entry
+  int64_t row_stride;
+};
+
+// Vectors [B, size] of one side, contiguous, in the statistics type (float, or double for float64); null: none or zero.
+struct Lines {
+  const void* bias;
+  const void* lse;
+  const void* d_lse;
+  const void* d_sum;
+};
+
+// A score matrix, seen from the side that owns the rows: s_ij = scale * <q_i, k_j> + row_bias_i + col_bias_j.
+struct Matrix {
+  DType dtype;
+  int64_t batch, d;
+  Side rows, cols;
+  Lines row_lines, col_lines;
+  Relation candidates, positives;
+  const void* scale;  // [] statistics type
+  const void* unit;   // [] factor that keeps dS in the range of the embeddings' type, or null for 1
+};
+
+// One slot per stripe, [slots, B, size] statistics type; null where not wanted.
+struct Partials {
+  void* top;       // largest score over the candidates seen
+  void* total;     // sum of exp(score - top)
+  void* positive;  // sum of the positives' scores; zeros before the score pass: tiles without positives add nothing
+};
+
+// Score pass: a block takes one stripe of rows times one stripe of columns, and so owns its slots of the partials.
+struct StatisticsParams {
+  Matrix matrix;
+  Partials rows;                   // [col stripes (+ 1 in self-similarity), B, M]
+  Partials cols;                   // [row stripes, B, N]; the same as `rows` in self-similarity
+  int64_t row_stripe, col_stripe;  // multiples of the tile's sides
+  int num_row_stripes, num_col_stripes;
+  bool
+      self_similarity;  // columns are the rows: upper triangle of square tiles, and their statistics are row statistics
+};
+
+// lse = top + log(total) over the slots of each line, in the order of the slots.
+struct MergeParams {
+  DType dtype;
+  Partials partials;   // [num_slots, size]
+  void* lse;           // [size]
+  void* positive_sum;  // [size] or null
+  int64_t size;
+  int num_slots;
+};
+
+// Sums of dS along the rows, recomputed tile by tile: what the gradients of biases and scale need.
+struct LineSumsParams {
+  Matrix matrix;
+  void* d_bias;   // [B, M]: sum_j dS_ij, or null
+  void* d_scale;  // [B, M]: sum_j dS_ij <q_i, k_j>, or null
+};
+
+// unit * dS of a macro-block of one batch entry, rounded to the embeddings' type for the products that follow.
+struct MacroGradientParams {
+  Matrix matrix;  // batch == 1
+  void* ds_block;
+  int64_t ds_stride;
+  void* d_scale;          // [blocks of the grid] partial sums of dS_ij <q_i, k_j>, or null
+  double d_scale_weight;  // what a pair of this block counts in d_scale
+  int64_t first_row, first_col;
+  int64_t block_rows, block_cols;
+};
+
+// gradient [size, D] += dS other, or dS^T other. Macro-blocks follow one another on the stream: one order of sums.
+struct MacroProductParams {
+  DType dtype;
+  const void* weights;  // [size, depth], with `transposed` [depth, size]
+  int64_t weights_stride;
+  const void* other;  // [depth, D]
+  int64_t other_stride;
+  void* gradient;  // [size, D] statistics type, contiguous
+  int64_t size, depth, d;
+  bool transposed;
+};
+
+}  // namespace contrastive_ops::cuda

@@ -1,0 +1,201 @@
+// What sm_90a adds, as inline PTX: barriers in shared memory, the tensor memory accelerator (TMA) and the asynchronous
+// products of a warpgroup (wgmma). Both read and write shared memory on their own, in the asynchronous proxy.
+#pragma once
+
+#include <cuda.h>
+#include <cudaTypedefs.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace contrastive_ops::cuda {
+
+// Only code for sm_90a has these instructions. What is compiled for other architectures is never launched.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+constexpr bool kHasWgmma = false;
+#else
+constexpr bool kHasWgmma = true;
+#endif
+
+// mbarrier: a phase ends when all arrivals and all announced bytes are in.
+using Barrier = uint64_t;
+
+__device__ __forceinline__ void barrier_init(Barrier* barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+}
+
+// Shows the thread's new barriers to TMA; the threads of the block need a barrier of their own.
+__device__ __forceinline__ void fence_barrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(Barrier* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+
+// Arrives and announces bytes that TMA will bring in this phase.
+__device__ __forceinline__ void barrier_arrive_expect(Barrier* barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
+}
+
+// Waits for the end of the phase of this parity: 0, 1, 0, ... A new barrier passes a wait for parity 1.
+__device__ __forceinline__ void barrier_wait(Barrier* barrier, int parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}\n" ::"r"(shared_address(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
+using TensorMap = CUtensorMap;
+
+inline CUtensorMapDataType tensor_map_type(Type<__nv_bfloat16>) { return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16; }
+inline CUtensorMapDataType tensor_map_type(Type<__half>) { return CU_TENSOR_MAP_DATA_TYPE_FLOAT16; }
+
+// The driver's encoder, found at run time: the library loads where there is no driver.
+inline PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string("looking up cuTensorMapEncodeTiled: ") + cudaGetErrorString(error));
+  }
+  if (found != cudaDriverEntryPointSuccess) {
+    throw std::runtime_error("the CUDA driver has no cuTensorMapEncodeTiled: it is older than CUDA 12");
+  }
+  return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function);
+}
+
+// Boxes of [1, box_lines, box_width] from [batch, lines, width], unit stride in width, the other strides in elements.
+// In shared memory a line takes 128 bytes, swizzled: its 16-byte chunk c lies at c ^ (line % 8). Zeros beyond the ends.
+template <class T>
+TensorMap make_tensor_map(Type<T> type, const void* data, int64_t batch, int64_t lines, int64_t width,
+                          int64_t batch_stride, int64_t line_stride, int box_lines, int box_width) {
+  static const PFN_cuTensorMapEncodeTiled_v12000 encode = tensor_map_encoder();
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(width), static_cast<cuuint64_t>(lines),
+                              static_cast<cuuint64_t>(batch)};
+  const cuuint64_t strides[] = {line_stride * sizeof(T), batch_stride * sizeof(T)};  // bytes
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(box_width), static_cast<cuuint32_t>(box_lines), 1};
+  const cuuint32_t steps[] = {1, 1, 1};
+  TensorMap map;
+  const CUresult result = encode(&map, tensor_map_type(type), 3, const_cast<void*>(data), sizes, strides, box, steps,
+                                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    throw std::runtime_error("cuTensorMapEncodeTiled: CUDA driver error " + std::to_string(result) + " for " +
+                             std::to_string(batch) + " x " + std::to_string(lines) + " x " + std::to_string(width) +
+                             ", strides " + std::to_string(batch_stride) + ", " + std::to_string(line_stride));
+  }
+  return map;
+}
+
+// One thread loads a box whose first element is (x, y, z) = (width, line, batch): its bytes, all of the box, count on
+// the barrier. `map` is a kernel parameter.
+__device__ __forceinline__ void tma_load_3d(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::
+          "r"(shared_address(shared)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
+      : "memory");
+}
+
+// The compiler knows nothing of the time between wgmma and wgmma_wait: this keeps it from moving registers there.
+template <int kRows, int kCols>
+__device__ __forceinline__ void pin_registers(float (&d)[kRows][kCols][4]) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int c = 0; c < kCols; ++c) {
+      asm volatile("" : "+f"(d[r][c][0]), "+f"(d[r][c][1]), "+f"(d[r][c][2]), "+f"(d[r][c][3])::"memory");
+    }
+  }
+}
+
+// Orders what the warpgroup did to the registers of d before the products that follow.
+template <int kRows, int kCols>
+__device__ __forceinline__ void wgmma_fence(float (&d)[kRows][kCols][4]) {
+  pin_registers(d);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+
+// Waits until at most kPending of the committed groups, which add to d, are unfinished.
+template <int kPending, int kRows, int kCols>
+__device__ __forceinline__ void wgmma_wait(float (&d)[kRows][kCols][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+  pin_registers(d);
+}
+
+#define CONTRASTIVE_OPS_REGISTERS_32(c)                                                                                \
+  "+f"(d[c][0]), "+f"(d[c][1]), "+f"(d[c][2]), "+f"(d[c][3]), "+f"(d[c + 1][0]), "+f"(d[c + 1][1]), "+f"(d[c + 1][2]), \
+      "+f"(d[c + 1][3]), "+f"(d[c + 2][0]), "+f"(d[c + 2][1]), "+f"(d[c + 2][2]), "+f"(d[c + 2][3]),                   \
+      "+f"(d[c + 3][0]), "+f"(d[c + 3][1]), "+f"(d[c + 3][2]), "+f"(d[c + 3][3]), "+f"(d[c + 4][0]),                   \
+      "+f"(d[c + 4][1]), "+f"(d[c + 4][2]), "+f"(d[c + 4][3]), "+f"(d[c + 5][0]), "+f"(d[c + 5][1]),                   \
+      "+f"(d[c + 5][2]), "+f"(d[c + 5][3]), "+f"(d[c + 6][0]), "+f"(d[c + 6][1]), "+f"(d[c + 6][2]),                   \
+      "+f"(d[c + 6][3]), "+f"(d[c + 7][0]), "+f"(d[c + 7][1]), "+f"(d[c + 7][2]), "+f"(d[c + 7][3])
+#define CONTRASTIVE_OPS_NAMES_64                                                                              \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, " \
+  "%23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
+  "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define CONTRASTIVE_OPS_NAMES_128                                                                            \
+  CONTRASTIVE_OPS_NAMES_64                                                                                   \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "   \
+  "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, " \
+  "%104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, "   \
+  "%121, %122, %123, %124, %125, %126, %127"
+// d += a b: no scaling of d, signs as they are
+#define CONTRASTIVE_OPS_WGMMA(n, type, names, a, b, a_transposed, b_transposed, registers...)           \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " {" names "}, " a ", " b \
+               ", 1, 1, 1, " a_transposed ", " b_transposed ";"                                         \
+               : registers                                                                              \
+               : "l"(a_descriptor), "l"(b_descriptor), "n"(kATransposed), "n"(kBTransposed))
+#define CONTRASTIVE_OPS_WGMMA_N128(type)                                                   \
+  CONTRASTIVE_OPS_WGMMA("128", type, CONTRASTIVE_OPS_NAMES_64, "%64", "%65", "%66", "%67", \
+                        CONTRASTIVE_OPS_REGISTERS_32(0), CONTRASTIVE_OPS_REGISTERS_32(8))
+#define CONTRASTIVE_OPS_WGMMA_N256(type)                                                        \
+  CONTRASTIVE_OPS_WGMMA("256", type, CONTRASTIVE_OPS_NAMES_128, "%128", "%129", "%130", "%131", \
+                        CONTRASTIVE_OPS_REGISTERS_32(0), CONTRASTIVE_OPS_REGISTERS_32(8),       \
+                        CONTRASTIVE_OPS_REGISTERS_32(16), CONTRASTIVE_OPS_REGISTERS_32(24))
+
+// d [64, kN] += a [64, 16] b [16, kN] by a warpgroup, from shared memory. Element d[c][2 * h + e] of a thread is row
+// 16 * warp + 8 * h + lane / 4 and column 8 * c + 2 * (lane % 4) + e. The registers are not to be touched before
+// wgmma_wait, nor is the memory to be written. Operands are K-major: depth is contiguous; transposed: rows or columns.
+template <int kN, bool kATransposed, bool kBTransposed, class T>
+__device__ __forceinline__ void wgmma(float (&d)[kN / 8][4], uint64_t a_descriptor, uint64_t b_descriptor, Type<T>) {
+  static_assert(kN == 128 || kN == 256);
+  constexpr bool kBFloat16 = std::is_same_v<T, __nv_bfloat16>;
+  if constexpr (kN == 128 && kBFloat16) CONTRASTIVE_OPS_WGMMA_N128("bf16");
+  if constexpr (kN == 128 && !kBFloat16) CONTRASTIVE_OPS_WGMMA_N128("f16");
+  if constexpr (kN == 256 && kBFloat16) CONTRASTIVE_OPS_WGMMA_N256("bf16");
+  if constexpr (kN == 256 && !kBFloat16) CONTRASTIVE_OPS_WGMMA_N256("f16");
+}
+
+#undef CONTRASTIVE_OPS_WGMMA_N256
+#undef CONTRASTIVE_OPS_WGMMA_N128
+#undef CONTRASTIVE_OPS_WGMMA
+#undef CONTRASTIVE_OPS_NAMES_128
+#undef CONTRASTIVE_OPS_NAMES_64
+#undef CONTRASTIVE_OPS_REGISTERS_32
+
+// The registers of each thread of this warpgroup from here on: taken from, or given to, what the block has.
+template <int kRegisters>
+__device__ __forceinline__ void raise_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+template <int kRegisters>
+__device__ __forceinline__ void lower_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+}  // namespace contrastive_ops::cuda

@@ -1,0 +1,7 @@
+#include "hopper.cuh"
+
+namespace contrastive_ops::cuda {
+
+TileShape score_tile_hopper() { return {HopperScores<__half>::kBlockM, HopperScores<__half>::kBlockN}; }
+
+}  // namespace contrastive_ops::cuda

@@ -1,0 +1,14 @@
+#include "statistics_fwd.cuh"
+
+#include "hopper.h"
+#include "portable.cuh"
+
+namespace contrastive_ops::cuda {
+
+void statistics_fwd(Path path, const StatisticsParams& params, void* stream) {
+  if (path == Path::kHopper) return statistics_fwd_hopper(params, stream);
+  with_portable_loop(params.matrix.dtype,
+                     [&](auto* loop) { launch_statistics_fwd<std::remove_pointer_t<decltype(loop)>>(params, stream); });
+}
+
+}  // namespace contrastive_ops::cuda

@@ -1,0 +1,13 @@
+#include "statistics_fwd.cuh"
+
+#include "hopper.cuh"
+
+namespace contrastive_ops::cuda {
+
+void statistics_fwd_hopper(const StatisticsParams& params, void* stream) {
+  with_hopper_loop<HopperScores>(params.matrix.dtype, [&](auto* loop) {
+    launch_statistics_fwd<std::remove_pointer_t<decltype(loop)>>(params, stream);
+  });
+}
+
+}  // namespace contrastive_ops::cuda

@@ -1,0 +1,351 @@
+#include "cuda_emulator/runtime.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <stdexcept>
+
+#include "cuda_emulator/statistics.h"
+
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace contrastive_ops::cuda::emulator {
+namespace {
+
+constexpr int64_t kMaxSwitches = 1 << 28;  // in one block: some seconds; more is a thread that waits in a loop
+constexpr int kMessageBytes = 1200;
+constexpr int kMaxThreads = kMaxWarps * kWarpSize, kMaxSharedBytes = 227 * 1024;
+
+struct Waiter {
+  Thread* thread;
+  bool (*condition)(const void*);
+  const void* state;
+};
+
+// One launch at a time runs in a process.
+struct Machine {
+  Schedule schedule;
+  SharedArena shared;
+  std::vector<std::unique_ptr<Thread>> threads;
+  std::unique_ptr<Block> block;
+  const std::function<void()>* kernel = nullptr;
+  Fiber host;
+  Thread* current = nullptr;
+  ReadyThreads ready;
+  std::vector<Waiter> waiters;
+  std::vector<std::function<void()>> deferred;
+  int running = 0;  // threads that have not exited
+  int64_t switches = 0;
+  bool failed = false;
+  char failure[kMessageBytes];
+  char launch_end;  // whose address orders one launch before the next
+
+  // No std::exception_ptr: MemorySanitizer does not know what the library writes into one.
+  void note_failure(const std::exception& error) {
+    failed = true;
+    std::snprintf(failure, sizeof(failure), "%s", error.what());
+  }
+};
+
+Machine& machine() {
+  static Machine instance;
+  return instance;
+}
+
+// "threads 0-127 in sync_block; threads 128-255 exited"
+class ThreadStates {
+ public:
+  explicit ThreadStates(const std::vector<std::unique_ptr<Thread>>& threads) {
+    const int count = static_cast<int>(threads.size());
+    for (int first = 0, end; first < count; first = end) {
+      const char* const state = describe(*threads[first]);
+      for (end = first + 1; end < count && describe(*threads[end]) == state;) ++end;
+      append("%s", first > 0 ? "; " : "");
+      end - first == 1 ? append("thread %d", first) : append("threads %d-%d", first, end - 1);
+      append(state == kExited ? " %s" : " in %s", state);
+    }
+  }
+  const char* text() const { return text_; }
+
+ private:
+  static constexpr int kBytes = 1000;
+
+  static constexpr const char* kExited = "exited";
+
+  static const char* describe(const Thread& thread) {
+    return thread.exited ? kExited : thread.waits_for ? thread.waits_for : "its first instructions";
+  }
+
+  template <class... Arguments>
+  void append(const char* format, Arguments... arguments) {
+    if (used_ < kBytes) used_ += std::snprintf(text_ + used_, kBytes - used_, format, arguments...);
+  }
+
+  char text_[kBytes] = "";
+  int used_ = 0;
+};
+
+bool wake_waiters(Machine& m) {
+  bool any = false;
+  for (size_t i = 0; i < m.waiters.size();) {
+    if (!m.waiters[i].condition(m.waiters[i].state)) {
+      ++i;
+      continue;
+    }
+    m.ready.insert(m.waiters[i].thread->index);
+    m.waiters[i] = m.waiters.back();
+    m.waiters.pop_back();
+    any = true;
+  }
+  return any;
+}
+
+bool do_deferred(Machine& m) {
+  if (m.deferred.empty()) return false;
+  const int i = m.schedule.choose(static_cast<int>(m.deferred.size()));
+  const std::function<void()> action = std::move(m.deferred[i]);
+  m.deferred.erase(m.deferred.begin() + i);
+  action();
+  return true;
+}
+
+// The next thread to run, or null if all have exited.
+Thread* choose_next(Machine& m) {
+  if (++m.switches > kMaxSwitches) {
+    m.current = nullptr;
+    fail("livelock: %s", ThreadStates(m.threads).text());
+  }
+  if (!m.deferred.empty() && m.schedule.happens_now()) do_deferred(m);
+  if (!m.waiters.empty() && m.schedule.happens_now()) wake_waiters(m);
+  while (m.ready.empty()) {
+    if (wake_waiters(m) || do_deferred(m)) continue;
+    if (m.running == 0) return nullptr;
+    m.current = nullptr;
+    fail("deadlock: %s", ThreadStates(m.threads).text());
+  }
+  return m.threads[m.ready.take(m.schedule)].get();
+}
+
+// The fiber to go on with: the host's at the end and after a failure.
+Fiber& next_fiber(Machine& m) {
+  Thread* next = nullptr;
+  try {
+    if (!m.failed) next = choose_next(m);
+  } catch (const std::exception& error) {
+    m.note_failure(error);
+  }
+  if (!next) return m.host;
+  m.current = next;
+  threadIdx.x = next->index;
+  return next->fiber;
+}
+
+void run_thread() {
+  Machine& m = machine();
+  Thread& thread = *m.current;
+  try {
+    (*m.kernel)();
+  } catch (const std::exception& error) {
+    m.note_failure(error);
+  }
+  sanitizer::release(&m.launch_end);
+  thread.exited = true;
+  --m.running;
+  thread.fiber.end_with_switch_to(next_fiber(m));
+  std::abort();
+}
+
+void make_threads(Machine& m, int count) {
+  m.threads.clear();
+  for (int i = 0; i < count; ++i) {
+    m.threads.push_back(std::make_unique<Thread>());
+    m.threads[i]->index = i;
+    m.threads[i]->warp = i / kWarpSize;
+    m.threads[i]->lane = i % kWarpSize;
+  }
+}
+
+void run_block(Machine& m, dim3 index, int shared_bytes) {
+  blockIdx = {index.x, index.y, index.z};
+  m.shared.start_block(shared_bytes);
+  sanitizer::forget_edges();
+  m.block = std::make_unique<Block>(m.threads);
+  m.running = static_cast<int>(m.threads.size());
+  m.switches = 0;
+  for (const auto& thread : m.threads) {
+    thread->exited = false;
+    thread->waits_for = nullptr;
+    thread->copies.clear();
+    char name[64] = "";
+#ifdef CUDA_EMULATOR_TSAN
+    std::snprintf(name, sizeof(name), "block (%u,%u,%u) thread %d", index.x, index.y, index.z, thread->index);
+#endif
+    thread->fiber.start(run_thread, thread->index, name);
+    m.ready.insert(thread->index);
+  }
+  m.host.switch_to(next_fiber(m));
+  m.current = nullptr;
+  m.block.reset();
+}
+
+void check_launch(dim3 grid, int threads, int shared_bytes) {
+  if (threads < kWarpSize || threads > kMaxThreads || threads % kWarpSize != 0) {
+    fail("launch of blocks of %d threads: the emulator runs 1 to 32 whole warps", threads);
+  }
+  if (shared_bytes < 0 || shared_bytes > kMaxSharedBytes) {
+    fail("launch with %d bytes of shared memory: no device has as much for a block", shared_bytes);
+  }
+  if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7FFFFFFF || grid.y > 0xFFFF || grid.z > 0xFFFF) {
+    fail("launch of %u x %u x %u blocks", grid.x, grid.y, grid.z);
+  }
+}
+
+}  // namespace
+
+Block::Block(const std::vector<std::unique_ptr<Thread>>& all) : threads(all) {
+  const int count = static_cast<int>(all.size());
+  for (int first = 0; first < count; first += kWarpSize) warps.emplace_back(first, kWarpSize);
+  for (int first = 0; first + kWarpgroupSize <= count; first += kWarpgroupSize) {
+    warpgroups.emplace_back(first, kWarpgroupSize);
+  }
+}
+
+Thread& current_thread() { return *machine().current; }
+Block& current_block() { return *machine().block; }
+Collective& current_warp() { return current_block().warps[current_thread().warp]; }
+Collective& current_warpgroup() {
+  return current_block().warpgroups.at(current_thread().index / Block::kWarpgroupSize);
+}
+SharedArena& shared_arena() { return machine().shared; }
+Schedule& schedule() { return machine().schedule; }
+
+void suspend(const char* waits_for) {
+  Machine& m = machine();
+  Thread& thread = *m.current;
+  thread.waits_for = waits_for;
+  Fiber& next = next_fiber(m);
+  if (&next != &thread.fiber) thread.fiber.switch_to(next);
+}
+
+void fail(const char* format, ...) {
+  char text[kMessageBytes] = "";
+  int used = 0;
+  const Machine& m = machine();
+  if (m.block) {
+    used += std::snprintf(text, sizeof(text), "block (%u,%u,%u)%s", blockIdx.x, blockIdx.y, blockIdx.z,
+                          m.current ? "" : ": ");
+    if (m.current) used += std::snprintf(text + used, sizeof(text) - used, " thread %d: ", m.current->index);
+  }
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text + used, sizeof(text) - used, format, arguments);
+  va_end(arguments);
+  throw std::runtime_error(text);
+}
+
+void make_ready(Thread& thread) { machine().ready.insert(thread.index); }
+
+void wait_until_condition(const char* waits_for, bool (*condition)(const void*), const void* state) {
+  machine().waiters.push_back({machine().current, condition, state});
+  suspend(waits_for);
+}
+
+void defer(std::function<void()> action) { machine().deferred.push_back(std::move(action)); }
+
+void launch_threads(dim3 grid, int threads, int shared_bytes, const std::function<void()>& kernel) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  check_launch(grid, threads, shared_bytes);
+  Machine& m = machine();
+  if (static_cast<int>(m.threads.size()) != threads) make_threads(m, threads);
+  m.kernel = &kernel;
+  m.host.adopt_caller();
+  gridDim = grid;
+  blockDim = dim3(threads);
+  for (const int i : m.schedule.permutation(static_cast<int>(grid.x * grid.y * grid.z))) {
+    run_block(m, dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y), shared_bytes);
+    if (!m.failed) continue;
+    // the fibers are abandoned where they wait
+    m.threads.clear();
+    m.ready.clear();
+    m.waiters.clear();
+    m.deferred.clear();
+    m.failed = false;
+    throw std::runtime_error(m.failure);
+  }
+  sanitizer::acquire(&m.launch_end);
+  static const bool kPrint = std::getenv("CUDA_EMULATOR_STATS") != nullptr;
+  if (kPrint) {
+    const Statistics& stats = statistics();
+    std::fprintf(stderr, "ldmatrix: %lld calls, %lld reads, at most %d ways\n",
+                 static_cast<long long>(stats.load_matrices), static_cast<long long>(stats.reads), stats.max_ways);
+  }
+}
+
+bool Collective::arrive(const char* name, void* mine) {
+  const Thread& thread = current_thread();
+  if (arrived_ > 0 && name != name_) {
+    fail("this thread executes %s where others of its group execute %s", name, name_);
+  }
+  name_ = name;
+  arguments_[thread.index - first_] = mine;
+  if (++arrived_ == size_) return true;
+  suspend(name);
+  return false;
+}
+
+void Collective::sync(const char* name) {
+  const sanitizer::Edge& edge = edges_[generation_ % 2];
+  edge.release();
+  int nothing = 0;
+  run(name, nothing, [](int* const*) {});
+  edge.acquire();
+}
+
+void Collective::finish() {
+  arrived_ = 0;
+  ++generation_;
+  const int self = current_thread().index;
+  for (int i = first_; i < first_ + size_; ++i) {
+    if (i != self) make_ready(*current_block().threads[i]);
+  }
+}
+
+void NamedBarrier::sync(const char* name, int threads) {
+  const Thread& thread = current_thread();
+  if (threads % kWarpSize != 0 || threads < kWarpSize || threads > static_cast<int>(current_block().threads.size())) {
+    fail("no barrier of %d threads", threads);
+  }
+  if (arrived_ > 0 && threads != expected_) {
+    fail("this thread meets %d threads at a barrier where others meet %d", threads, expected_);
+  }
+  expected_ = threads;
+  arrived_lanes_[thread.warp] |= 1u << thread.lane;
+  const sanitizer::Edge& edge = edges_[generation_ % 2];
+  edge.release();
+  if (++arrived_ == expected_) {
+    for (int warp = 0; warp < kMaxWarps; ++warp) {
+      if (arrived_lanes_[warp] != 0 && arrived_lanes_[warp] != 0xFFFFFFFFu) {
+        fail("%s: only a part of warp %d meets the others", name, warp);
+      }
+    }
+    for (int warp = 0; warp < kMaxWarps; ++warp) {
+      for (int lane = 0; lane < kWarpSize && arrived_lanes_[warp] != 0; ++lane) {
+        make_ready(*current_block().threads[warp * kWarpSize + lane]);
+      }
+      arrived_lanes_[warp] = 0;
+    }
+    arrived_ = 0;
+    ++generation_;
+  }
+  suspend(name);
+  edge.acquire();
+}
+
+}  // namespace contrastive_ops::cuda::emulator

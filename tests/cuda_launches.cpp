@@ -1,0 +1,65 @@
+// Prints what the host code asks for at each launch that it can make, a line of tab-separated fields each:
+//   type of the kernel's argument    threads of a block    blocks to fit on a multiprocessor    dynamic shared memory
+// The binary code of a kernel knows its argument by name and its registers, but not these.
+//   g++ -std=c++17 -Itests -I/usr/local/cuda/include tests/cuda_launches.cpp
+#include <cxxabi.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <typeinfo>
+
+#include "../csrc/cuda/device.cuh"
+#include "../csrc/cuda/mainloop.h"
+
+namespace contrastive_ops::cuda {
+
+template <class Params>
+constexpr int kMinBlocks = 1;
+template <class MainLoop, class Params>
+constexpr int kMinBlocks<Arguments<MainLoop, Params>> = MainLoop::kMinBlocks;
+
+template <class Params>
+void record_launch(int threads, int shared_bytes, const Params&) {
+  char* name = abi::__cxa_demangle(typeid(Params).name(), nullptr, nullptr, nullptr);
+  std::cout << name << '\t' << threads << '\t' << kMinBlocks<Params> << '\t' << shared_bytes << '\n';
+  std::free(name);
+}
+
+void emulator::check_tensor_map(const TensorMap&) {}  // the emulator, of which we need the names alone, is not linked
+
+}  // namespace contrastive_ops::cuda
+
+// the kernels themselves are not named, and so need not be compiled
+#define launch(kernel, grid, threads, shared_bytes, stream, params) record_launch(threads, shared_bytes, params)
+#include "../csrc/cuda/line_sums_bwd.cu"
+#include "../csrc/cuda/line_sums_bwd_hopper.cu"
+#include "../csrc/cuda/macro_gradient_bwd.cu"
+#include "../csrc/cuda/macro_gradient_bwd_hopper.cu"
+#include "../csrc/cuda/macro_product_bwd.cu"
+#include "../csrc/cuda/macro_product_bwd_hopper.cu"
+#include "../csrc/cuda/merge_partials.cu"
+#include "../csrc/cuda/statistics_fwd.cu"
+#include "../csrc/cuda/statistics_fwd_hopper.cu"
+
+int main() {
+  using namespace contrastive_ops::cuda;
+  using contrastive_ops::DType;
+  constexpr int64_t kSize = 1024, kD = 512;
+  static unsigned char data[1];  // only its address matters
+  const Side side = {data, kSize, 0, kD};
+  for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kFloat16}) {
+    const bool is_half = dtype == DType::kBFloat16 || dtype == DType::kFloat16;
+    if (!is_half) merge_partials({dtype, {}, nullptr, nullptr, kSize, 1}, nullptr);
+    for (const Path path : {Path::kPortable, Path::kHopper}) {
+      if (path == Path::kHopper && !is_half) continue;
+      Matrix matrix = {};
+      matrix.dtype = dtype, matrix.batch = 1, matrix.d = kD, matrix.rows = matrix.cols = side;
+      statistics_fwd(path, {matrix, {}, {}, kSize, kSize, 1, 1, false}, nullptr);
+      line_sums_bwd(path, {matrix, nullptr, nullptr}, nullptr);
+      macro_gradient_bwd(path, {matrix, nullptr, kSize, nullptr, 1.0, 0, 0, kSize, kSize}, nullptr);
+      for (const bool transposed : {false, true}) {
+        macro_product_bwd(path, {dtype, data, kSize, data, kD, nullptr, kSize, kSize, kD, transposed}, nullptr);
+      }
+    }
+  }
+}
