@@ -86,7 +86,8 @@ def build_ninja(directory: str) -> str:
         archs = cuda_archs(env("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHS)
         rules["nvcc"] = f"'{nvcc}' {NVCCFLAGS} {archs} -MMD -MF $out.d -c $in -o $out"
         rules["nvlink"] = f"'{nvcc}' -shared $in -o $out {env('LDFLAGS', '')}"
-        binding = (CUDA_BINDING, "o", "cxx", f"{python} -DCONTRASTIVE_CUDA_MODULE=_cuda")
+        defines = f"-DCONTRASTIVE_CUDA_MODULE=_cuda -DCONTRASTIVE_CUDA_HOPPER={int('sm_90a' in archs)}"
+        binding = (CUDA_BINDING, "o", "cxx", f"{python} {defines}")
         modules["_cuda"] = ([*((path, "o", "nvcc", "") for path in CUDA), binding], "nvlink")
     lines = [f"builddir = {directory}"]
     for name, command in rules.items():

@@ -1,4 +1,4 @@
-"""`make gpu-check`: is the Triton backend right and how fast is it on this GPU? Writes one report to send back."""
+"""`make gpu-check`: are the GPU backends right and how fast are they on this GPU? Writes one report to send back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from bench.gpu_machine import NO_GPU, gpu_info, missing
+from bench.gpu_machine import NO_GPU, gpu_info, missing, refusals
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 OUT = Path("out/gpu_check")
+BACKENDS = ("triton", "cuda")
 INTERPRETED_CASES = 50  # of the matrix without a GPU, unless told otherwise
 
 
@@ -31,7 +32,7 @@ class Section(NamedTuple):
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.gpu_check",
-        description="Correctness and speed of the Triton backend on this GPU, in one report.",
+        description="Correctness and speed of the GPU backends on this GPU, in one report.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"), help="cpu tries it, interpreted")
@@ -62,7 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
     info = gpu_info(device)
     console.print(f"{info['device']}, torch {info['torch']}, triton {info['triton']}")
     content: dict[str, Any] = {"machine": info}
-    sections = [_matrix(device, parsed, content, console), _graph(device, content)]
+    sections = []
+    for backend in BACKENDS:
+        if reasons := refusals(backend, device):
+            sections.append(Section(f"{backend}: correctness", [f"Skipped: {'; '.join(reasons)}."], None))
+            continue
+        sections.append(_matrix(device, backend, parsed, content, console))
+        sections.append(_graph(device, backend, content))
     sections.append(_speed(device, parsed, content, console))
     write_json(parsed.out / "report.json", content)
     report = parsed.out / "report.md"
@@ -74,17 +81,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if any(section.ok is False for section in sections) else 0
 
 
-def _matrix(device: torch.device, parsed: argparse.Namespace, content: dict[str, Any], console: Console) -> Section:
+def _matrix(
+    device: torch.device, backend: str, parsed: argparse.Namespace, content: dict[str, Any], console: Console
+) -> Section:
     from rich.progress import Progress
 
     from bench.gpu_matrix import run_matrix
 
     limit = parsed.limit if parsed.limit is not None or device.type == "cuda" else INTERPRETED_CASES
     with Progress(console=console) as bar:
-        task = bar.add_task("statistics matrix", total=None)
-        found = run_matrix(device, limit, lambda done, total: bar.update(task, completed=done, total=total))
+        task = bar.add_task(f"{backend}: statistics matrix", total=None)
+        found = run_matrix(device, backend, limit, lambda done, total: bar.update(task, completed=done, total=total))
         bar.update(task, completed=found.cases, total=found.cases)
-    content["matrix"] = {
+    content.setdefault("matrix", {})[backend] = {
         "cases": found.cases,
         "failures": found.failures,
         "not_repeatable": found.not_repeatable,
@@ -107,21 +116,24 @@ def _matrix(device: torch.device, parsed: argparse.Namespace, content: dict[str,
             ],
         ),
     ]
-    return Section("Correctness", lines, not found.failures and not found.not_repeatable)
+    return Section(f"{backend}: correctness", lines, not found.failures and not found.not_repeatable)
 
 
-def _graph(device: torch.device, content: dict[str, Any]) -> Section:
+def _graph(device: torch.device, backend: str, content: dict[str, Any]) -> Section:
+    graphs = content.setdefault("graph", {})
     if device.type != "cuda":
-        content["graph"] = "skipped: no GPU"
-        return Section("CUDA graph", ["Skipped: there is no GPU."], None)
+        graphs[backend] = "skipped: no GPU"
+        return Section(f"{backend}: CUDA graph", ["Skipped: there is no GPU."], None)
     from bench.gpu_matrix import check_graph
 
     try:
-        result = check_graph(device)
+        result = check_graph(device, backend)
     except Exception as error:
         result = f"FAILED: {type(error).__name__}: {error}"
-    content["graph"] = result
-    return Section("CUDA graph", [f"A training step of clip_loss: {result}."], not result.startswith("FAILED"))
+    graphs[backend] = result
+    return Section(
+        f"{backend}: CUDA graph", [f"A training step of clip_loss: {result}."], not result.startswith("FAILED")
+    )
 
 
 def _speed(device: torch.device, parsed: argparse.Namespace, content: dict[str, Any], console: Console) -> Section:
@@ -129,7 +141,7 @@ def _speed(device: torch.device, parsed: argparse.Namespace, content: dict[str, 
         content["speed"] = "skipped"
         why = "there is no GPU, and the interpreter's time says nothing" if device.type != "cuda" else "--no-speed"
         return Section("Speed", [f"Skipped: {why}."], None)
-    from bench.gpu_speed import SIZES, Measured, measure_all
+    from bench.gpu_speed import OURS, SIZES, Measured, measure_all
 
     sizes = tuple(size for size in SIZES if not parsed.quick or size[0] == min(n for n, _ in SIZES))
     found: list[Measured] = []
@@ -149,7 +161,7 @@ def _speed(device: torch.device, parsed: argparse.Namespace, content: dict[str, 
         "",
         *table(headings, rows),
     ]
-    ours = [row for row in found if row.contestant == "ours"]
+    ours = [row for row in found if row.contestant == OURS]
     return Section("Speed", lines, all(row.milliseconds is not None for row in ours))
 
 

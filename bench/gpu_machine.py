@@ -14,7 +14,10 @@ from typing import Any
 
 import torch
 
+from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.triton.backend import INTERPRET_VARIABLE
+from contrastive_ops.problem import build_problem
+from contrastive_ops.relations import all_pairs
 
 NO_GPU = 2  # exit status
 SAMPLES = 7
@@ -36,6 +39,24 @@ def missing(device: torch.device) -> str | None:
     if package_version("triton") is None and package_version("pytorch-triton-rocm") is None:
         return "triton is not installed: pip install triton"
     return None
+
+
+def refusals(backend: str, device: torch.device) -> list[str]:
+    """Why this backend would not run on the device."""
+    rows = torch.empty(2, 16, device=device)
+    problem = build_problem(
+        rows,
+        rows.clone(),
+        scale=1.0,
+        row_bias=None,
+        col_bias=None,
+        candidates=all_pairs(),
+        positives=None,
+        rows=True,
+        columns=True,
+        workspace_bytes=0,
+    )
+    return BACKENDS[backend].reasons(problem)
 
 
 def package_version(name: str) -> str | None:

@@ -30,7 +30,9 @@ class MatrixOutcome:
     worst: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)  # dtype -> quantity -> error
 
 
-def run_matrix(device: torch.device, limit: int | None, progress: Callable[[int, int], None]) -> MatrixOutcome:
+def run_matrix(
+    device: torch.device, backend: str, limit: int | None, progress: Callable[[int, int], None]
+) -> MatrixOutcome:
     """Every case in every dtype, twice: right, and the same bits both times."""
     with _matrix_on(device) as matrix, _poisoned_memory():
         todo = [(case, dtype) for case in matrix.CASES for dtype in DTYPES]
@@ -39,11 +41,11 @@ def run_matrix(device: torch.device, limit: int | None, progress: Callable[[int,
         outcome = MatrixOutcome()
         for done, (case, dtype) in enumerate(todo):
             progress(done, len(todo))
-            _check(matrix, case, dtype, outcome)
+            _check(matrix, case, dtype, backend, outcome)
     return outcome
 
 
-def _check(matrix: ModuleType, case: Case, dtype: torch.dtype, outcome: MatrixOutcome) -> None:
+def _check(matrix: ModuleType, case: Case, dtype: torch.dtype, backend: str, outcome: MatrixOutcome) -> None:
     short = str(dtype).removeprefix("torch.")
     name = f"{short}-{case}"
     outcome.cases += 1
@@ -62,8 +64,8 @@ def _check(matrix: ModuleType, case: Case, dtype: torch.dtype, outcome: MatrixOu
             mock.patch.object(matrix, "run", keeping("results", matrix.run)),
             mock.patch.object(matrix, "dense_results", keeping("truth", matrix.dense_results)),
         ):
-            matrix.check_case(case, dtype, "triton")
-        again = matrix.run(case, dtype, "triton")
+            matrix.check_case(case, dtype, backend)
+        again = matrix.run(case, dtype, backend)
     except AssertionError as error:
         outcome.failures.append(f"{name}: {str(error).splitlines()[0] if str(error) else 'assertion'} out of bounds")
         again = None
@@ -91,7 +93,7 @@ def _matrix_on(device: torch.device) -> Iterator[ModuleType]:
     sys.path.insert(0, str(TESTS))
     try:
         # the tests' conftest would choose Triton's interpreter for the whole process
-        with mock.patch.dict(sys.modules, {"conftest": SimpleNamespace(AVAILABLE_BACKENDS=["triton"])}):
+        with mock.patch.dict(sys.modules, {"conftest": SimpleNamespace(AVAILABLE_BACKENDS=[], SLOW_BACKENDS=())}):
             import test_statistics_matrix as matrix
     finally:
         sys.path.remove(str(TESTS))
@@ -150,7 +152,7 @@ class _Placed(torch.autograd.Function):
         return gradient.cpu(), None
 
 
-def check_graph(device: torch.device) -> str:
+def check_graph(device: torch.device, backend: str) -> str:
     """A training step of clip_loss in a CUDA graph, replayed on other numbers, against a plain one."""
     n, d = 512, 128
     batches = [[x.to(device) for x in make_pairs(n, d, torch.bfloat16, seed)] for seed in (0, 1)]
@@ -159,7 +161,7 @@ def check_graph(device: torch.device) -> str:
 
     def step() -> Tensor:
         x.grad = y.grad = scale.grad = None
-        loss = clip_loss(x, y, scale, backend="triton")
+        loss = clip_loss(x, y, scale, backend=backend)
         loss.backward()
         return loss.detach()
 

@@ -20,6 +20,7 @@ from contrastive_ops.testing import dense_clip_loss, make_pairs
 SIZES = tuple((n, d) for d in (256, 512, 1024) for n in (4096, 16384, 65536))
 DTYPES = (torch.bfloat16, torch.float32)
 TEMPERATURE = 0.07  # where CLIP starts
+OURS = "ours, triton"  # what the others' losses are compared with, and what the roofline predicts
 AGREEMENT = 0.02  # relative; losses that differ by more compute something else
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -48,7 +49,8 @@ class Measured(NamedTuple):
 
 def contestants() -> list[Contestant]:
     return [
-        Contestant("ours", lambda: lambda x, y, scale: clip_loss(x, y, scale, backend="triton")),
+        Contestant(OURS, lambda: lambda x, y, scale: clip_loss(x, y, scale, backend="triton")),
+        Contestant("ours, cuda", _cuda),
         Contestant("dense eager", lambda: dense_clip_loss, 5.0),
         Contestant("torch.compile", lambda: torch.compile(dense_clip_loss, dynamic=False), 3.0),
         Contestant("linear_cross_entropy x2", _linear_cross_entropy),
@@ -68,7 +70,7 @@ def measure_all(
             for contestant in contestants():
                 progress(f"{contestant.name} {n}x{d} {dtype}")
                 measured, loss = _measure(contestant, device, n, d, dtype, expected)
-                expected = loss if contestant.name == "ours" else expected
+                expected = loss if contestant.name == OURS else expected
                 yield measured
 
 
@@ -76,7 +78,7 @@ def _measure(
     contestant: Contestant, device: torch.device, n: int, d: int, dtype: torch.dtype, expected: float | None
 ) -> tuple[Measured, float | None]:
     short = str(dtype).removeprefix("torch.")
-    predicted = _prediction(device, n, d, short) if contestant.name == "ours" else (None, None)
+    predicted = _prediction(device, n, d, short) if contestant.name == OURS else (None, None)
 
     def outcome(note: str, time: float | None = None, peak: float | None = None) -> Measured:
         tflops = None if time is None else 6.0 * n * n * d / time / 1e9
@@ -125,6 +127,11 @@ def _prediction(device: torch.device, n: int, d: int, dtype: str) -> tuple[float
         return None, None
     found = predict("clip", gpu, n, d, dtype)
     return found.seconds * 1e3, found.seconds_without_overlap * 1e3
+
+
+def _cuda() -> Loss:
+    import_module("contrastive_ops._cuda")  # an ImportError says that it is not built
+    return lambda x, y, scale: clip_loss(x, y, scale, backend="cuda")
 
 
 # --- the others ---

@@ -3,6 +3,8 @@
 from enum import Enum
 from typing import Any
 
+HAS_HOPPER: bool
+
 class Path(Enum):
     PORTABLE = 0
     HOPPER = 1

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import emulated_cuda
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -24,24 +25,35 @@ if HAS_TRITON:
 
     correct_bfloat16()
     call_device_functions_directly()
-AVAILABLE_BACKENDS = [name for name in BACKENDS if (name != "triton" or HAS_TRITON) and name != "cuda"]
-# Triton's interpreter takes milliseconds for a tile. Tests of many or large problems leave it out, and of every other
-# test it runs this many combinations; tests/test_triton.py asks what is special about it.
-without_interpreter = pytest.mark.parametrize("backend", [name for name in AVAILABLE_BACKENDS if name != "triton"])
-INTERPRETED_COMBINATIONS = 16
+NO_EMULATOR = emulated_cuda.missing()
+if NO_EMULATOR is None:
+    # at import, before pytest-xdist starts its workers: they then find it built
+    EMULATOR = emulated_cuda.load()
+    BACKENDS["cuda"] = emulated_cuda.emulated_backend(EMULATOR, has_hopper=False)
+AVAILABLE_BACKENDS = [
+    name for name in BACKENDS if (name != "triton" or HAS_TRITON) and (name != "cuda" or NO_EMULATOR is None)
+]
+# GPU kernels on a CPU take milliseconds for a tile. Tests of many or large problems leave them out, and of every other
+# test they run this many combinations; tests/test_triton.py and tests/test_cuda.py ask what is special about them.
+SLOW_BACKENDS = ("triton", "cuda")
+without_gpu_kernels = pytest.mark.parametrize(
+    "backend", [name for name in AVAILABLE_BACKENDS if name not in SLOW_BACKENDS]
+)
+SLOW_COMBINATIONS = 16
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A fixed choice, spread over all values of the parameters; the matrix makes its own."""
-    interpreted: dict[str, list[pytest.Item]] = {}
+    slow: dict[tuple[str, str], list[pytest.Item]] = {}
     for item in items:
         chosen = getattr(item, "callspec", None)
-        if chosen and chosen.params.get("backend") == "triton" and not item.get_closest_marker("own_choice"):
-            interpreted.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        backend = chosen and chosen.params.get("backend")
+        if backend in SLOW_BACKENDS and not item.get_closest_marker("own_choice"):
+            slow.setdefault((item.nodeid.partition("[")[0], backend), []).append(item)
     dropped = set()
-    for combinations in interpreted.values():
+    for combinations in slow.values():
         combinations.sort(key=lambda item: zlib.crc32(item.name.encode()))
-        dropped.update(combinations[INTERPRETED_COMBINATIONS:])
+        dropped.update(combinations[SLOW_COMBINATIONS:])
     if dropped:
         config.hook.pytest_deselected(items=list(dropped))
         items[:] = [item for item in items if item not in dropped]

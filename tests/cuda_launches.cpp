@@ -1,7 +1,7 @@
 // Prints what the host code asks for at each launch that it can make, a line of tab-separated fields each:
 //   type of the kernel's argument    threads of a block    blocks to fit on a multiprocessor    dynamic shared memory
 // The binary code of a kernel knows its argument by name and its registers, but not these.
-//   g++ -std=c++17 -Itests -I/usr/local/cuda/include tests/cuda_launches.cpp
+//   nvcc -std=c++17 -Itests tests/cuda_launches.cpp
 #include <cxxabi.h>
 
 #include <cstdlib>

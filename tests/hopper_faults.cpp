@@ -1,6 +1,5 @@
-// A small pipelined product on the Hopper instructions, into which one fault can be planted: each must be caught.
-// hopper_faults NAME runs it on the emulator and exits with 0 if the result is right, 1 if not, 2 after the emulator's
-// report on the standard error.
+// A small pipelined product on the Hopper instructions, into which a fault can be planted: hopper_faults FAULT runs it
+// on the emulator, and exits with 1 after a wrong result, with 2 after the emulator's report.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -18,38 +17,42 @@ enum Fault {
   kNone,
   kConsumerSkipsFull,
   kProducerSkipsEmpty,
+  kWrongParity,
   kExpectTooLittle,
   kExpectTooMuch,
-  kReadBeforeWait,
-  kWrongDepthStep,
+  kTooManyArrivals,
   kReleaseBeforeWait,
+  kReadBeforeWait,
+  kWriteBeforeWait,
+  kWrongDepthStep,
+  kUnswizzled,
+  kWarpsDisagree,
   kNoBarrierFence,
   kNoBlockSync,
   kNoProductFence,
-  kWrongParity,
-  kGroupsDisagree,
-  kWriteBeforeWait,
-  kTooManyArrivals,
-  kUnswizzledDescriptor,
+  kBarrierOverwritten,
+  kOutOfBounds,
   kFaults
 };
 const char* const kNames[kFaults] = {
     "none",
-    "consumer_skips_full",
-    "producer_skips_empty",
-    "expect_too_little",
-    "expect_too_much",
-    "read_before_wait",
-    "wrong_depth_step",
-    "release_before_wait",
-    "no_barrier_fence",
-    "no_block_sync",
-    "no_product_fence",
-    "wrong_parity",
-    "groups_disagree",
-    "write_before_wait",
-    "too_many_arrivals",
-    "unswizzled_descriptor",
+    "consumer skips the full barrier",
+    "producer skips the empty barrier",
+    "wrong parity",
+    "too few bytes expected",
+    "too many bytes expected",
+    "too many arrivals",
+    "stage released before its products are finished",
+    "accumulators read before the wait",
+    "accumulators written before the wait",
+    "wrong step in depth",
+    "descriptor without swizzle",
+    "warps of a warpgroup disagree",
+    "no fence after the barriers' initialization",
+    "no sync after the barriers' initialization",
+    "no fence before the products",
+    "barrier overwritten",
+    "box beyond the end of shared memory",
 };
 
 using Element = __nv_bfloat16;
@@ -82,6 +85,7 @@ __global__ void product_kernel(const Params params) {
     if (!has(kNoBarrierFence)) fence_barrier_init();
   }
   if (!has(kNoBlockSync)) sync_block();
+  if (has(kBarrierOverwritten) && thread == 0) full[1] = 0;
 
   if (thread >= kConsumers) {
     lower_registers<24>();
@@ -94,7 +98,7 @@ __global__ void product_kernel(const Params params) {
                                           : has(kExpectTooMuch) ? bytes + 16
                                                                 : bytes);
       A::load(a_boxes + stage * A::kSize, params.a, full + stage, 0, step * kStep, 0);
-      B::load(b_boxes + stage * B::kSize, params.b, full + stage, 0, step * kStep, 0);
+      B::load(b_boxes + (has(kOutOfBounds) ? stage + 1 : stage) * B::kSize, params.b, full + stage, 0, step * kStep, 0);
     }
     return;
   }
@@ -108,8 +112,8 @@ __global__ void product_kernel(const Params params) {
     const int stage = step % kStages, round = step / kStages % 2;
     if (!has(kConsumerSkipsFull)) barrier_wait(full + stage, has(kWrongParity) ? round ^ 1 : round);
     uint64_t a = A::descriptor(a_boxes + stage * A::kSize), b = B::descriptor(b_boxes + stage * B::kSize);
-    if (has(kGroupsDisagree)) a += thread / 32 % 2 * A::kDepthStep;
-    if (has(kUnswizzledDescriptor)) a &= ~(uint64_t{3} << 62);
+    if (has(kWarpsDisagree)) a += thread / 32 % 2 * A::kDepthStep;
+    if (has(kUnswizzled)) a &= ~(uint64_t{3} << 62);
     if (!has(kNoProductFence)) wgmma_fence(d);
     for (int k = 0; k < kStep / 16; ++k) {
       const int depth_step = has(kWrongDepthStep) ? 1 : A::kDepthStep;
@@ -140,6 +144,7 @@ std::vector<Element> random_elements(int count, unsigned seed) {
   return elements;
 }
 
+// Whether every sum is right; says which is not.
 bool product_is_right(Fault fault) {
   const std::vector<Element> a = random_elements(kM * kDepth, 1), b = random_elements(kN * kDepth, 2);
   std::vector<float> product(kM * kN, 0.0f);
@@ -154,7 +159,10 @@ bool product_is_right(Fault fault) {
       for (int k = 0; k < kDepth; ++k) {
         wanted += static_cast<double>(static_cast<float>(a[i * kDepth + k])) * static_cast<float>(b[j * kDepth + k]);
       }
-      if (!(std::fabs(product[i * kN + j] - wanted) < 1e-4)) return false;
+      if (!(std::fabs(product[i * kN + j] - wanted) < 1e-4)) {
+        std::printf("wrong: product[%d][%d] is %g\n", i, j, product[i * kN + j]);
+        return false;
+      }
     }
   }
   return true;
@@ -170,10 +178,10 @@ int main(int count, char** arguments) {
     try {
       return product_is_right(static_cast<Fault>(fault)) ? 0 : 1;
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "%s\n", error.what());
+      std::printf("%s\n", error.what());
       return 2;
     }
   }
-  std::fprintf(stderr, "usage: hopper_faults NAME\n");
+  std::printf("usage: hopper_faults FAULT\n");
   return 3;
 }

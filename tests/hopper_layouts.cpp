@@ -12,14 +12,10 @@
 #define CUTE_CVTA_GENERIC_TO_SHARED_ACTIVATED 1
 inline size_t __cvta_generic_to_shared(const void* pointer) { return contrastive_ops::cuda::shared_address(pointer); }
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wall"
-#pragma GCC diagnostic ignored "-Wextra"
 #include <cute/atom/copy_traits_sm75.hpp>
 #include <cute/atom/mma_traits_sm80.hpp>
 #include <cute/atom/mma_traits_sm90_gmma.hpp>
 #include <cute/tensor.hpp>
-#pragma GCC diagnostic pop
 
 namespace contrastive_ops::cuda {
 namespace {

@@ -6,7 +6,7 @@ in one of them. Its gradients meet the analytic ones of float64 in every other t
 
 import pytest
 import torch
-from conftest import without_interpreter
+from conftest import without_gpu_kernels
 from torch.autograd import gradcheck
 
 from contrastive_ops import clip_loss, info_nce, merge_lse, nt_xent, similarity_statistics, streamed_row_lse, sup_con
@@ -21,7 +21,7 @@ def present(statistics):
     return tuple(value[value.isfinite()] for value in values)
 
 
-@without_interpreter
+@without_gpu_kernels
 @pytest.mark.parametrize("batch", [0, 2])
 @pytest.mark.parametrize("relation", [*RELATIONS, *SELF_RELATIONS])
 def test_statistics(relation, batch, backend):
@@ -60,7 +60,7 @@ def test_clip_loss(label_smoothing, backend):
     assert gradcheck(lambda a, b, scale: clip_loss(a, b, scale, **options), inputs)
 
 
-@without_interpreter
+@without_gpu_kernels
 @pytest.mark.parametrize("shape", [None, (4, 3), (5, 4, 3)], ids=str)
 def test_info_nce(shape, backend):
     inputs = leaves(*make_pairs(5, 3), torch.tensor(0.25))
@@ -73,19 +73,19 @@ def test_info_nce(shape, backend):
     assert gradcheck(function, inputs)
 
 
-@without_interpreter
+@without_gpu_kernels
 def test_nt_xent(backend):
     inputs = leaves(*make_pairs(4, 3), torch.tensor(0.25))
     assert gradcheck(lambda a, b, t: nt_xent(a, b, temperature=t, reduction="none", backend=backend), inputs)
 
 
-@without_interpreter
+@without_gpu_kernels
 def test_sup_con(backend):
     inputs, labels = leaves(make_pairs(6, 3)[0], torch.tensor(0.25)), torch.tensor([0, 1, 0, 2, 1, 0])
     assert gradcheck(lambda z, t: sup_con(z, labels, temperature=t, reduction="none", backend=backend), inputs)
 
 
-@without_interpreter
+@without_gpu_kernels
 def test_streamed_row_lse(backend):
     inputs, bank = leaves(make_pairs(5, 3)[0], torch.tensor(4.0)), torch.randn(9, 3, dtype=DOUBLE)
     assert gradcheck(lambda q, s: streamed_row_lse(q, bank.split(4), scale=s, backend=backend), inputs)

@@ -5,7 +5,7 @@ Examples are derandomised: the same ones on every run.
 
 import pytest
 import torch
-from conftest import without_interpreter
+from conftest import without_gpu_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_statistics_matrix import check_case, run
@@ -36,7 +36,7 @@ def cases(draw):
     )
 
 
-@without_interpreter
+@without_gpu_kernels
 @settings(max_examples=100)
 @given(case=cases(), dtype=st.sampled_from(DTYPES))
 def test_any_problem(backend, case, dtype):
@@ -59,7 +59,7 @@ def gradients(loss, *leaves):
 PAIRS = st.tuples(st.integers(2, 60), st.integers(1, 40), st.integers(0, 1000))
 
 
-@without_interpreter
+@without_gpu_kernels
 @settings(max_examples=40)
 @given(pairs=PAIRS, scale=st.floats(0.01, 100.0))
 def test_clip_is_symmetric_in_its_towers(backend, pairs, scale):
@@ -70,7 +70,7 @@ def test_clip_is_symmetric_in_its_towers(backend, pairs, scale):
         torch.testing.assert_close(x, y, rtol=1e-8, atol=1e-11)
 
 
-@without_interpreter
+@without_gpu_kernels
 @settings(max_examples=40)
 @given(pairs=PAIRS, scale=st.floats(0.01, 100.0))
 def test_permuting_the_batch_permutes_the_losses(backend, pairs, scale):
@@ -81,7 +81,7 @@ def test_permuting_the_batch_permutes_the_losses(backend, pairs, scale):
     torch.testing.assert_close(permuted, losses[order], rtol=1e-9, atol=1e-13)
 
 
-@without_interpreter
+@without_gpu_kernels
 @settings(max_examples=40)
 @given(pairs=PAIRS, shift=st.floats(-50.0, 50.0))
 def test_a_common_bias_shifts_every_lse(backend, pairs, shift):
@@ -92,7 +92,7 @@ def test_a_common_bias_shifts_every_lse(backend, pairs, shift):
     torch.testing.assert_close(shifted, plain + shift, rtol=1e-12, atol=1e-12)
 
 
-@without_interpreter
+@without_gpu_kernels
 @settings(max_examples=40)
 @given(pairs=PAIRS, scale=st.floats(0.01, 100.0))
 def test_scale_and_features_trade_places(backend, pairs, scale):
@@ -106,7 +106,7 @@ def test_scale_and_features_trade_places(backend, pairs, scale):
     assert (euler - expected).abs() <= 1e-9 * size
 
 
-@without_interpreter
+@without_gpu_kernels
 @settings(max_examples=40)
 @given(pairs=PAIRS, parts=st.lists(st.integers(0, 30), min_size=1, max_size=5))
 def test_any_chunking_of_the_negatives_is_the_same(backend, pairs, parts):
@@ -121,7 +121,7 @@ def test_any_chunking_of_the_negatives_is_the_same(backend, pairs, parts):
         assert norm_error(y, x) <= 1e-10
 
 
-@without_interpreter
+@without_gpu_kernels
 @pytest.mark.parametrize("relation", ["off_diagonal", "few_ids"])
 @settings(max_examples=20)
 @given(m=st.integers(1, 40), n=st.integers(1, 40))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import without_interpreter
+from conftest import without_gpu_kernels
 from test_statistics_matrix import run
 
 from contrastive_ops import clip_loss, info_nce, nt_xent, sup_con
@@ -37,13 +37,13 @@ def assert_same_bits(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
-@without_interpreter
+@without_gpu_kernels
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_run_twice(case, dtype, backend):
     assert_same_bits(run(case, dtype, backend), run(case, dtype, backend))
 
 
-@without_interpreter
+@without_gpu_kernels
 def test_losses_run_twice(backend):
     assert_same_bits(losses_and_gradients(backend), losses_and_gradients(backend))
 

@@ -4,7 +4,7 @@ import dense_losses
 import pytest
 import torch
 from comparison import check_loss, gradients
-from conftest import without_interpreter
+from conftest import without_gpu_kernels
 from test_opcheck import Recorder
 from torch.library import opcheck
 
@@ -61,7 +61,7 @@ def ours(x, candidates, positives, backend, workspace_bytes=ONE_PANEL):
     )
 
 
-@without_interpreter
+@without_gpu_kernels
 @pytest.mark.parametrize("workspace_bytes", [ONE_PANEL, THREE_PANELS, 0])
 @pytest.mark.parametrize("name", ["diagonal", "right", "left", "ids"])
 def test_values_and_gradients(name, workspace_bytes, dtype, backend):
@@ -76,7 +76,7 @@ def test_values_and_gradients(name, workspace_bytes, dtype, backend):
     )
 
 
-@without_interpreter
+@without_gpu_kernels
 @pytest.mark.parametrize("name", ["right", "ids"])
 def test_batch(name, backend):
     """Each entry of the batch is its own problem, also across panels."""
@@ -92,7 +92,7 @@ def test_batch(name, backend):
     )
 
 
-@without_interpreter
+@without_gpu_kernels
 def test_one_tensor_in_both_roles(backend):
     """No self-similarity is used here, and the gradient is the sum of both roles."""
     z = make_pairs(40, D, torch.float64)[0].requires_grad_()
@@ -108,7 +108,7 @@ def test_one_tensor_in_both_roles(backend):
     torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-13)
 
 
-@without_interpreter
+@without_gpu_kernels
 def test_a_loss_scale_reaches_float16_gradients(backend):
     """GradScaler multiplies by 65536, beyond float16 itself: gradients must meet it before they are rounded."""
     candidates, positives, _ = relations("diagonal", 300, 300)
@@ -124,7 +124,7 @@ def test_a_loss_scale_reaches_float16_gradients(backend):
         assert (small[name] == 0).sum() > (large[name] == 0).sum()  # what rounding too early would lose
 
 
-@without_interpreter
+@without_gpu_kernels
 def test_only_the_gradients_asked_for(backend):
     candidates, positives, _ = relations("diagonal", M, N)
     everything = gradients(lambda x: ours(x, candidates, positives, backend), leaves_for(M, N, torch.float32))[1]
@@ -138,7 +138,7 @@ def test_only_the_gradients_asked_for(backend):
         torch.testing.assert_close(found[name], everything[name], rtol=0, atol=1e-5 * largest)
 
 
-@without_interpreter
+@without_gpu_kernels
 @pytest.mark.parametrize("workspace_bytes", [ONE_PANEL, THREE_PANELS])
 def test_operator(workspace_bytes, dtype, backend):
     candidates, positives, _ = relations("ids", M, N)

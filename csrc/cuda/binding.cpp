@@ -45,8 +45,9 @@ Relation relation(const std::vector<ClauseTuple>& clauses) {
   if (clauses.size() > kMaxClauses) throw py::value_error("too many clauses");
   Relation result = {};
   for (const auto& [kind, offset, row_ids, col_ids, row_batch_stride, col_batch_stride] : clauses)
-    result.clauses[result.count++] = {static_cast<ClauseKind>(kind), offset,           pointer<const int64_t>(row_ids),
-                                      pointer<const int64_t>(col_ids), row_batch_stride, col_batch_stride};
+    result.clauses[result.count++] = {
+        static_cast<ClauseKind>(kind),   offset,           pointer<const int64_t>(row_ids),
+        pointer<const int64_t>(col_ids), row_batch_stride, col_batch_stride};
   return result;
 }
 
@@ -54,8 +55,17 @@ Matrix matrix(int dtype, int64_t batch, int64_t d, const SideTuple& rows, const 
               const std::array<Address, 4>& row_lines, const std::array<Address, 4>& col_lines,
               const std::vector<ClauseTuple>& candidates, const std::vector<ClauseTuple>& positives, Address scale,
               Address unit) {
-  return {static_cast<DType>(dtype), batch,  d, side(rows), side(cols), lines(row_lines), lines(col_lines),
-          relation(candidates),      relation(positives), pointer(scale), pointer(unit)};
+  return {static_cast<DType>(dtype),
+          batch,
+          d,
+          side(rows),
+          side(cols),
+          lines(row_lines),
+          lines(col_lines),
+          relation(candidates),
+          relation(positives),
+          pointer(scale),
+          pointer(unit)};
 }
 
 }  // namespace
@@ -63,10 +73,14 @@ Matrix matrix(int dtype, int64_t batch, int64_t d, const SideTuple& rows, const 
 PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
   m.doc() = "CUDA kernels of contrastive_ops. Addresses and sizes in, nothing checked: use contrastive_ops.backends.";
 
-  py::enum_<Path>(m, "Path", "Which kernels: those of sm_80 and later, or those of sm_90a.")
+  // without it the kernels of sm_90a are empty
+  m.attr("HAS_HOPPER") = static_cast<bool>(CONTRASTIVE_CUDA_HOPPER);
+
+  // types local to the module: both builds may be in one process
+  py::enum_<Path>(m, "Path", py::module_local(), "Which kernels: those of sm_80 and later, or those of sm_90a.")
       .value("PORTABLE", Path::kPortable)
       .value("HOPPER", Path::kHopper);
-  py::class_<Matrix>(m, "Matrix", "A score matrix, seen from the side that owns the rows.")
+  py::class_<Matrix>(m, "Matrix", py::module_local(), "A score matrix, seen from the side that owns the rows.")
       .def(py::init(&matrix), py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("d"), py::arg("rows"),
            py::arg("cols"), py::arg("row_lines"), py::arg("col_lines"), py::arg("candidates"), py::arg("positives"),
            py::arg("scale"), py::arg("unit"));
@@ -128,7 +142,7 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
                            pointer(gradient), size, depth, d, transposed},
                           pointer(stream));
       },
-      py::arg("path"), py::kw_only(), py::arg("dtype"), py::arg("weights"), py::arg("weights_stride"),
-      py::arg("other"), py::arg("other_stride"), py::arg("gradient"), py::arg("size"), py::arg("depth"), py::arg("d"),
+      py::arg("path"), py::kw_only(), py::arg("dtype"), py::arg("weights"), py::arg("weights_stride"), py::arg("other"),
+      py::arg("other_stride"), py::arg("gradient"), py::arg("size"), py::arg("depth"), py::arg("d"),
       py::arg("transposed"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
 }

@@ -88,7 +88,7 @@ class LineSumsEpilogue {
   const RowWalk<MainLoop>& walk_;
   const int batch_;
   LineReduction<MainLoop> reduction_;
-  ScoreGradient<MainLoop> gradient_;
+  const ScoreGradient<MainLoop> gradient_;
   ThreadArray<MainLoop, Acc::kRows> bias_sums_, scale_sums_;
 };
 

@@ -21,16 +21,18 @@ class MacroGradientEpilogue {
       : params_(params), reduction_(shared), gradient_(shared, params.matrix, 0) {}
 
   __device__ __forceinline__ void operator()(const Tile& tile, Acc& acc) {
+    const int row = thread_row<MainLoop>(tile) - static_cast<int>(params_.first_row);
+    const int col = thread_col<MainLoop>(tile) - static_cast<int>(params_.first_col);
+    const bool in_pairs = holds_pairs(static_cast<Element*>(params_.ds_block), params_.ds_stride);
     // wanted or not: terms of sums that wait for a branch would take more registers than there are
     Stat scale_sums[Acc::kRows] = {};
     gradient_(tile, acc, [&](int m, int first, const auto& ds) {
 #pragma unroll
-      for (int n = 0; n < std::extent_v<std::remove_reference_t<decltype(ds)>>; ++n) {
-        scale_sums[m] += ds[n] * acc.at(m, first + n);
-        acc.at(m, first + n) = ds[n];
+      for (int n = 0; n < std::extent_v<std::remove_reference_t<decltype(ds)>>; n += 2) {
+        scale_sums[m] += ds[n] * acc.at(m, first + n) + ds[n + 1] * acc.at(m, first + n + 1);
+        store(row + Acc::row_offset(m), col + Acc::col_offset(first + n), in_pairs, Element(ds[n]), Element(ds[n + 1]));
       }
     });
-    store(tile, acc);
     Stat scale_sum = Stat(0);
 #pragma unroll
     for (int m = 0; m < Acc::kRows; ++m) scale_sum += scale_sums[m];
@@ -42,33 +44,21 @@ class MacroGradientEpilogue {
   }
 
  private:
-  __device__ __forceinline__ void store(const Tile& tile, Acc& acc) const {
-    const int first_i = thread_row<MainLoop>(tile) - static_cast<int>(params_.first_row);
-    const int first_j = thread_col<MainLoop>(tile) - static_cast<int>(params_.first_col);
-    Element* block = static_cast<Element*>(params_.ds_block);
-    const bool in_pairs = holds_pairs(block, params_.ds_stride);
-#pragma unroll
-    for (int m = 0; m < Acc::kRows; ++m) {
-      const int i = first_i + Acc::row_offset(m);
-      if (i >= params_.block_rows) continue;
-      Element* line = block + i * params_.ds_stride;
-#pragma unroll
-      for (int n = 0; n < Acc::kCols; n += 2) {
-        const int j = first_j + Acc::col_offset(n);
-        const Element first(acc.at(m, n)), second(acc.at(m, n + 1));
-        if (in_pairs && j + 1 < params_.block_cols) {
-          pair_at(line + j) = {first, second};
-        } else {
-          if (j < params_.block_cols) line[j] = first;
-          if (j + 1 < params_.block_cols) line[j + 1] = second;
-        }
-      }
+  // Elements (i, j) and (i, j + 1) of the macro-block.
+  __device__ __forceinline__ void store(int i, int j, bool in_pairs, Element first, Element second) const {
+    if (i >= params_.block_rows) return;
+    Element* line = static_cast<Element*>(params_.ds_block) + i * params_.ds_stride;
+    if (in_pairs && j + 1 < params_.block_cols) {
+      pair_at(line + j) = {first, second};
+    } else {
+      if (j < params_.block_cols) line[j] = first;
+      if (j + 1 < params_.block_cols) line[j + 1] = second;
     }
   }
 
   const MacroGradientParams& params_;
   LineReduction<MainLoop> reduction_;
-  ScoreGradient<MainLoop> gradient_;
+  const ScoreGradient<MainLoop> gradient_;
 };
 
 template <class MainLoop>

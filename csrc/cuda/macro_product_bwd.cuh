@@ -55,6 +55,7 @@ __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
 
 template <class MainLoop>
 void launch_macro_product_bwd(const MacroProductParams& params, void* stream) {
+  for (int64_t size : {params.size, params.depth, params.d}) check_size(size);
   const int64_t lines = params.transposed ? params.depth : params.size;
   const int64_t width = params.transposed ? params.size : params.depth;
   const OperandView weights = {params.weights, 1, 0, lines, params.weights_stride, width};

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 
 namespace contrastive_ops::cuda {
 
@@ -37,6 +38,11 @@ struct Arguments {
   Params params;
   typename MainLoop::Operands operands;
 };
+
+inline void check_size(int64_t size) {
+  constexpr int64_t kMost = (int64_t{1} << 31) - 1024;  // the last tile may reach beyond the end
+  if (size > kMost) throw std::runtime_error("the CUDA kernels count in 32 bits: more than 2^31 - 1024 lines");
+}
 
 // Blocks of a grid that cover `size` lines.
 inline unsigned blocks_along(int64_t size, int block) { return static_cast<unsigned>((size + block - 1) / block); }

@@ -79,9 +79,9 @@ class WgmmaMainLoop {
       (kLaunchRegisters * kThreads - kProducerRegisters * 128) / kConsumerThreads / 8 * 8;
 
  public:
-  static constexpr int kSharedBytes = shared_bytes<Element>(kStages * A::kSize, A::kSwizzlePeriod) +
-                                      shared_bytes<Element>(kStages * B::kSize, B::kSwizzlePeriod) +
-                                      2 * shared_bytes<Barrier>(kStages);
+  // the first array of a kernel, and so aligned without slack
+  static constexpr int kSharedBytes =
+      shared_bytes<Element>(kStages * (A::kSize + B::kSize)) + shared_bytes<Barrier>(2 * kStages);
 
   struct Operands {
     TensorMap a, b;
@@ -98,10 +98,10 @@ class WgmmaMainLoop {
   __device__ __forceinline__ WgmmaMainLoop(SharedMemory& shared, const Operands& operands, int batch)
       : operands_(operands),
         batch_(batch),
-        a_boxes_(shared.take<Element>(kStages * A::kSize, A::kSwizzlePeriod)),
-        b_boxes_(shared.take<Element>(kStages * B::kSize, B::kSwizzlePeriod)),
-        full_(shared.take<Barrier>(kStages)),
-        empty_(shared.take<Barrier>(kStages)) {
+        a_boxes_(shared.take<Element>(kStages * (A::kSize + B::kSize), A::kSwizzlePeriod)),
+        b_boxes_(a_boxes_ + kStages * A::kSize),
+        full_(shared.take<Barrier>(2 * kStages)),
+        empty_(full_ + kStages) {
     if constexpr (kHasWgmma) init_barriers();
   }
 

@@ -36,30 +36,28 @@ __device__ __forceinline__ void reduce_scatter(Value* values, Merge merge) {
   if constexpr (kMask > kLastMask) reduce_scatter<kMask / 2, kLastMask, kKept>(values, merge);
 }
 
-// Two buffers in turn: one barrier per reduction suffices, since the buffer that is written was read before the barrier
-// of the reduction in between.
 template <class MainLoop>
 class LineReduction {
   using Acc = typename MainLoop::Acc;
   using Stat = typename MainLoop::Stat;
   static constexpr int kBlockM = MainLoop::kBlockM, kBlockN = MainLoop::kBlockN;
   static constexpr int kWarpsM = MainLoop::kWarpsM, kWarpsN = MainLoop::kWarpsN;
-  static constexpr int kPerBuffer = kWarpsM * kBlockN > kWarpsN* kBlockM ? kWarpsM * kBlockN : kWarpsN * kBlockM;
+  static constexpr int kBufferSize = kWarpsM * kBlockN > kWarpsN* kBlockM ? kWarpsM * kBlockN : kWarpsN * kBlockM;
   static_assert(kBlockM <= MainLoop::kConsumerThreads && kBlockN <= MainLoop::kConsumerThreads,
                 "one thread finishes one line");
   static_assert(Acc::kCols % 8 == 0, "every lane keeps a column of its own");
 
  public:
-  static constexpr int kSharedBytes = shared_bytes<Statistics<Stat>>(2 * kPerBuffer);
+  static constexpr int kSharedBytes = shared_bytes<Statistics<Stat>>(kBufferSize);
 
-  __device__ explicit LineReduction(SharedMemory& shared) : buffers_(shared.take<Statistics<Stat>>(2 * kPerBuffer)) {}
+  __device__ explicit LineReduction(SharedMemory& shared) : buffer_(shared.take<Statistics<Stat>>(kBufferSize)) {}
 
   // values[n]: of the thread's n-th column, overwritten. Calls finish(column of the tile, value) in one thread per
   // column, the same one every time.
   template <class Value, class Merge, class Finish>
   __device__ __forceinline__ void columns(Value (&values)[Acc::kCols], Merge merge, Finish finish) {
     reduce_scatter<16, 4, Acc::kCols>(values, merge);
-    Value* buffer = next_buffer<Value>();
+    Value* buffer = free_buffer<Value>();
     Value* part = buffer + MainLoop::warp_m() * kBlockN + MainLoop::warp_col();
     constexpr int kKept = Acc::kCols / 8;
 #pragma unroll
@@ -72,7 +70,7 @@ class LineReduction {
   template <class Value, class Merge, class Finish>
   __device__ __forceinline__ void rows(Value (&values)[Acc::kRows], Merge merge, Finish finish) {
     reduce_scatter<2, 1, Acc::kRows>(values, merge);
-    Value* buffer = next_buffer<Value>();
+    Value* buffer = free_buffer<Value>();
     Value* part = buffer + MainLoop::warp_n() * kBlockM + MainLoop::warp_row();
     constexpr int kKept = Acc::kRows < 4 ? 1 : Acc::kRows / 4;
     const int first = lane() % 4 * Acc::kRows / 4;
@@ -89,7 +87,7 @@ class LineReduction {
   __device__ __forceinline__ void block(Stat value, Finish finish) {
 #pragma unroll
     for (int mask = 16; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
-    Stat* buffer = next_buffer<Stat>();
+    Stat* buffer = free_buffer<Stat>();
     if (lane() == 0) buffer[MainLoop::thread() / 32] = value;
     MainLoop::sync();
     merge_warps<MainLoop::kConsumerThreads / 32, 1>(buffer, Add{}, [&](int, Stat sum) { finish(sum); });
@@ -97,10 +95,10 @@ class LineReduction {
 
  private:
   template <class Value>
-  __device__ __forceinline__ Value* next_buffer() {
-    static_assert(sizeof(Value) <= sizeof(Statistics<Stat>), "a buffer holds statistics");
-    odd_ = !odd_;
-    return reinterpret_cast<Value*>(buffers_ + odd_ * kPerBuffer);
+  __device__ __forceinline__ Value* free_buffer() {
+    static_assert(sizeof(Value) <= sizeof(Statistics<Stat>), "the buffer holds statistics");
+    MainLoop::sync();  // all threads are done with the reduction before
+    return reinterpret_cast<Value*>(buffer_);
   }
 
   template <int kWarps, int kLines, class Value, class Merge, class Finish>
@@ -114,8 +112,7 @@ class LineReduction {
     }
   }
 
-  Statistics<Stat>* buffers_;
-  bool odd_ = false;
+  Statistics<Stat>* buffer_;
 };
 
 }  // namespace contrastive_ops::cuda

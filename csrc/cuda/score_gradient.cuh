@@ -18,32 +18,32 @@ class ScoreGradient {
   static constexpr int kLines = kBlockM + kBlockN;
 
  public:
-  static constexpr int kSharedBytes = shared_bytes<LineValues>(2 * kLines);
+  static constexpr int kSharedBytes = shared_bytes<LineValues>(kLines);
 
   __device__ __forceinline__ ScoreGradient(SharedMemory& shared, const Matrix& matrix, int batch)
-      : matrix_(matrix), batch_(batch), lines_(shared.take<LineValues>(2 * kLines)) {}
+      : matrix_(matrix), batch_(batch), lines_(shared.take<LineValues>(kLines)) {}
 
   __device__ __forceinline__ Stat unit() const { return matrix_.unit ? load_scalar<Stat>(matrix_.unit) : Stat(1); }
 
   // unit * dS_ij with dS_ij = cand_ij (g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j)) + pos_ij (a_i + b_j)
   // as take(m, n, ds) for some columns n, n + 1, ... of each of the thread's rows, until all are done. `acc` holds
-  // <q_i, k_j>, which `take` may overwrite.
+  // <q_i, k_j>. `take` should be done with its values: the branches below are joined by few registers.
   template <class Take>
-  __device__ __forceinline__ void operator()(const Tile& tile, Acc& acc, Take take) {
+  __device__ __forceinline__ void operator()(const Tile& tile, Acc& acc, Take take) const {
     const bool has_positives =
         (matrix_.row_lines.d_sum || matrix_.col_lines.d_sum) && may_include<MainLoop>(matrix_.positives, tile);
-    const LineValues* lines = load_lines(tile);
+    load_lines(tile);
     PairMask<MainLoop> candidates, positives;
     if (has_positives || needs_mask<MainLoop>(matrix_, tile)) {
       candidates.select(matrix_.candidates, batch_, tile, matrix_);
       if (has_positives) positives.select(matrix_.positives, batch_, tile, matrix_);
-      for_each_pair<true, true, true>(lines, candidates, positives, acc, take);
+      for_each_pair<true, true, true>(candidates, positives, acc, take);
     } else if (!matrix_.col_lines.d_lse) {
-      for_each_pair<false, true, false>(lines, candidates, positives, acc, take);
+      for_each_pair<false, true, false>(candidates, positives, acc, take);
     } else if (!matrix_.row_lines.d_lse) {
-      for_each_pair<false, false, true>(lines, candidates, positives, acc, take);
+      for_each_pair<false, false, true>(candidates, positives, acc, take);
     } else {
-      for_each_pair<false, true, true>(lines, candidates, positives, acc, take);
+      for_each_pair<false, true, true>(candidates, positives, acc, take);
     }
   }
 
@@ -51,9 +51,9 @@ class ScoreGradient {
   // Not kMasked: all pairs are candidates, none is positive. Not kOfRows: g is 0; not kOfCols: h is 0. Branches on
   // these within the loops would leave two or four exponentials to a basic block.
   template <bool kMasked, bool kOfRows, bool kOfCols, class Take>
-  __device__ __forceinline__ void for_each_pair(const LineValues* lines, const PairMask<MainLoop>& candidates,
+  __device__ __forceinline__ void for_each_pair(const PairMask<MainLoop>& candidates,
                                                 const PairMask<MainLoop>& positives, Acc& acc, Take take) const {
-    const LineValues *rows = lines + MainLoop::warp_row(), *cols = lines + kBlockM + MainLoop::warp_col();
+    const LineValues *rows = lines_ + MainLoop::warp_row(), *cols = lines_ + kBlockM + MainLoop::warp_col();
     const Stat scale = load_scalar<Stat>(matrix_.scale);
     constexpr int kGroup = 4;  // columns whose values are in registers at a time
 #pragma unroll
@@ -79,17 +79,15 @@ class ScoreGradient {
     }
   }
 
-  // The values of the tile's rows, then those of its columns. The two buffers take turns, so that one barrier separates
-  // readers and writers.
-  __device__ __forceinline__ const LineValues* load_lines(const Tile& tile) {
-    odd_ = !odd_;
-    LineValues* lines = lines_ + odd_ * kLines;
+  // The values of the tile's rows, then those of its columns.
+  __device__ __forceinline__ void load_lines(const Tile& tile) const {
+    MainLoop::sync();  // all threads are done with the lines of the tile before
     for (int line = MainLoop::thread(); line < kLines; line += MainLoop::kConsumerThreads) {
-      lines[line] = line < kBlockM ? load_values(matrix_.row_lines, matrix_.rows.size, tile.row_start + line)
-                                   : load_values(matrix_.col_lines, matrix_.cols.size, tile.col_start + line - kBlockM);
+      lines_[line] = line < kBlockM
+                         ? load_values(matrix_.row_lines, matrix_.rows.size, tile.row_start + line)
+                         : load_values(matrix_.col_lines, matrix_.cols.size, tile.col_start + line - kBlockM);
     }
     MainLoop::sync();
-    return lines;
   }
 
   __device__ __forceinline__ LineValues load_values(const Lines& lines, int64_t size, int i) const {
@@ -106,7 +104,6 @@ class ScoreGradient {
   const Matrix& matrix_;
   const int batch_;
   LineValues* lines_;
-  bool odd_ = false;
 };
 
 }  // namespace contrastive_ops::cuda

@@ -51,6 +51,7 @@ __device__ __forceinline__ bool needs_mask(const Matrix& matrix, const Tile& til
 template <class MainLoop>
 typename MainLoop::Operands score_operands(const Matrix& matrix) {
   const auto view = [&](const Side& side) {
+    check_size(side.size);
     return OperandView{side.data, matrix.batch, side.batch_stride, side.size, side.row_stride, matrix.d};
   };
   return MainLoop::make_operands(view(matrix.rows), view(matrix.cols));

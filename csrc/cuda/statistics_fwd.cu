@@ -5,6 +5,13 @@
 
 namespace contrastive_ops::cuda {
 
+TileShape score_tile(Path path, DType dtype) {
+  if (path == Path::kHopper) return score_tile_hopper();
+  TileShape shape;
+  with_portable_loop(dtype, [&](auto* loop) { shape = {loop->kBlockM, loop->kBlockN}; });
+  return shape;
+}
+
 void statistics_fwd(Path path, const StatisticsParams& params, void* stream) {
   if (path == Path::kHopper) return statistics_fwd_hopper(params, stream);
   with_portable_loop(params.matrix.dtype,

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
-#include <string>
 
 #include "cuda_emulator/runtime.h"
 #include "cuda_emulator/swizzle.h"
@@ -16,8 +14,6 @@ namespace {
 constexpr int kRows = 16, kDepth = 16;   // of a warp's part of a product
 constexpr int kLine = 128, kChunk = 16;  // bytes
 
-[[noreturn]] void fail(const std::string& what) { throw std::runtime_error("wgmma: " + what); }
-
 // A matrix in shared memory as its descriptor tells.
 class Operand {
  public:
@@ -26,13 +22,13 @@ class Operand {
     start_ = bits(0, 14) * 16;
     leading_ = bits(16, 14) * 16;
     stride_ = bits(32, 14) * 16;
-    if (bits(62, 2) != 1) fail("the emulator knows descriptors with the 128-byte swizzle only");
-    if (bits(49, 3) != 0) fail("the emulator knows descriptors with base offset 0 only");
-    if (bits(14, 2) || bits(30, 2) || bits(46, 3) || bits(52, 10)) fail("reserved bits of a descriptor are set");
-    if (start_ / kLine % 8 != 0) fail("a descriptor starts in the middle of a swizzled pattern of 1024 bytes");
-    if (transposed && start_ % kLine != 0) fail("a descriptor starts in the middle of a line of depth");
+    if (bits(62, 2) != 1) fail("wgmma: the emulator knows descriptors with the 128-byte swizzle only");
+    if (bits(49, 3) != 0) fail("wgmma: the emulator knows descriptors with base offset 0 only");
+    if (bits(14, 2) || bits(30, 2) || bits(46, 3) || bits(52, 10)) fail("wgmma: reserved bits of a descriptor are set");
+    if (start_ / kLine % 8 != 0) fail("wgmma: a descriptor starts in the middle of a swizzled pattern of 1024 bytes");
+    if (transposed && start_ % kLine != 0) fail("wgmma: a descriptor starts in the middle of a line of depth");
     if (stride_ % kSwizzlePeriod != 0 || (transposed && leading_ % kSwizzlePeriod != 0)) {
-      fail("an offset of a descriptor is no multiple of a swizzled pattern of 1024 bytes");
+      fail("wgmma: an offset of a descriptor is no multiple of a swizzled pattern of 1024 bytes");
     }
   }
 
@@ -101,9 +97,9 @@ bool Product::operator==(const Product& other) const {
 }
 
 void AsyncProducts::issue(int warp, const Product& product, const Registers (&lanes)[kLanes]) {
-  if (sums_.count(lanes[0]) == 0) {
-    if (!fenced_) fail("no wgmma_fence since the accumulators were the thread's own");
-    Sums& sums = sums_[lanes[0]];
+  if (!find_sums(lanes[0])) {
+    if (!fenced_) fail("wgmma: no wgmma_fence since the accumulators were the thread's own");
+    Sums& sums = sums_.emplace_back();
     for (int lane = 0; lane < kLanes; ++lane) {
       sums.lanes[lane] = lanes[lane];
       sums.values[lane].assign(lanes[lane], lanes[lane] + product.n / 2);
@@ -123,22 +119,22 @@ void AsyncProducts::wait(int pending) {
     for (const Pending& product : groups_.front()) finish(product);
     groups_.pop_front();
   }
-  for (auto entry = sums_.begin(); entry != sums_.end();) {
-    if (is_pending(entry->first)) {
-      ++entry;
+  for (size_t i = 0; i < sums_.size();) {
+    if (is_pending(sums_[i].lanes[0])) {
+      ++i;
       continue;
     }
     for (int lane = 0; lane < kLanes; ++lane) {
-      const std::vector<float>& values = entry->second.values[lane];
-      float* const d = entry->second.lanes[lane];
+      const std::vector<float>& values = sums_[i].values[lane];
+      float* const d = sums_[i].lanes[lane];
       const auto* const bytes = reinterpret_cast<const unsigned char*>(d);
       const auto is_poison = [](unsigned char byte) { return byte == sanitizer::kPoison; };
       if (!std::all_of(bytes, bytes + values.size() * sizeof(float), is_poison)) {
-        fail("accumulators were written before the product was waited for");
+        fail("wgmma: accumulators were written before the product was waited for");
       }
       std::copy(values.begin(), values.end(), d);
     }
-    entry = sums_.erase(entry);
+    sums_.erase(sums_.begin() + i);
     fenced_ = false;
   }
 }
@@ -153,6 +149,11 @@ void AsyncProducts::announce_finishing(int pending) const {
   }
 }
 
+AsyncProducts::Sums* AsyncProducts::find_sums(Registers key) {
+  const auto found = std::find_if(sums_.begin(), sums_.end(), [&](const Sums& sums) { return sums.lanes[0] == key; });
+  return found == sums_.end() ? nullptr : &*found;
+}
+
 bool AsyncProducts::is_pending(Registers key) const {
   const auto uses = [&](const Pending& pending) { return pending.key == key; };
   return std::any_of(open_.begin(), open_.end(), uses) ||
@@ -164,10 +165,10 @@ bool AsyncProducts::is_pending(Registers key) const {
 void AsyncProducts::finish(const Pending& pending) {
   const auto& [product, warp, key, operands] = pending;
   const std::vector<uint16_t> elements = read_operands(warp, product);
-  if (hash_of(elements) != operands) fail("an operand was written before the product was waited for");
+  if (hash_of(elements) != operands) fail("wgmma: an operand was written before the product was waited for");
   std::vector<float> values(elements.size());
   std::transform(elements.begin(), elements.end(), values.begin(), product.value);
-  Sums& sums = sums_.at(key);
+  Sums& sums = *find_sums(key);
   for (int i = 0; i < kRows; ++i) {
     for (int j = 0; j < product.n; ++j) {
       const float *const row = &values[i * kDepth], *const column = &values[(kRows + j) * kDepth];

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <vector>
 
 namespace contrastive_ops::cuda::emulator {
@@ -41,17 +40,18 @@ class AsyncProducts {
   };
   // Accumulators that are not to be touched.
   struct Sums {
-    Registers lanes[kLanes];
+    Registers lanes[kLanes];  // the first one's are the key
     std::vector<float> values[kLanes];
   };
 
+  Sums* find_sums(Registers key);
   bool is_pending(Registers key) const;
   void finish(const Pending& pending);
 
   bool fenced_ = false;
   std::vector<Pending> open_;                // not committed
   std::deque<std::vector<Pending>> groups_;  // committed
-  std::map<Registers, Sums> sums_;
+  std::vector<Sums> sums_;
 };
 
 }  // namespace contrastive_ops::cuda::emulator

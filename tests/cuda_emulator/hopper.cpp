@@ -2,9 +2,9 @@
 #include "../../csrc/cuda/device.cuh"
 
 #include <cstring>
+#include <deque>
 #include <stdexcept>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "cuda_emulator/runtime.h"
@@ -27,6 +27,7 @@ constexpr Barrier kBarrierMark = 0x6261'7272'6965'7221;
 constexpr int kMostArrivals = (1 << 20) - 1, kMostBytes = (1 << 20) - 1;  // of a phase
 
 struct BarrierState {
+  const Barrier* barrier;
   int arrivals;  // of a phase
   int missing_arrivals;
   int64_t missing_bytes;
@@ -70,20 +71,26 @@ class Agent {
 #endif
 };
 
-[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
-
 struct HopperBlock {
-  std::unordered_map<const Barrier*, BarrierState> barriers;
+  std::deque<BarrierState> barriers;
   AsyncProducts products[kMaxWarps];
 };
 
 HopperBlock& current() { return current_block().state<HopperBlock>(); }
 
-BarrierState& find_barrier(const Barrier* barrier) {
+BarrierState& state_of(const Barrier* barrier) {
+  for (BarrierState& state : current().barriers) {
+    if (state.barrier == barrier) return state;
+  }
+  fail("mbarrier: not initialized");
+}
+
+// For the running thread's use.
+BarrierState& use_barrier(const Barrier* barrier) {
   shared_arena().check(barrier, sizeof(Barrier), "mbarrier");
   sanitizer::reads(barrier, sizeof(Barrier));
   if (*barrier != kBarrierMark) fail("mbarrier: not initialized, or overwritten");
-  return current().barriers.at(barrier);
+  return state_of(barrier);
 }
 
 void end_phase_if_complete(BarrierState& state) {
@@ -93,7 +100,7 @@ void end_phase_if_complete(BarrierState& state) {
 }
 
 void arrive(const Barrier* barrier, int bytes) {
-  BarrierState& state = find_barrier(barrier);
+  BarrierState& state = use_barrier(barrier);
   if (state.missing_arrivals == 0) fail("mbarrier: more arrivals than its phase has");
   state.edge(state.phase).release();
   --state.missing_arrivals;
@@ -135,7 +142,7 @@ void copy_box(const Load& load) {
 }
 
 void finish(const Load& load) {
-  BarrierState& state = current().barriers.at(load.barrier);
+  BarrierState& state = state_of(load.barrier);
   if (state.phase != load.phase) fail("TMA: bytes arrive after their phase has ended: too few were expected");
   load.agent.run_and_end([&] {
     copy_box(load);
@@ -199,7 +206,7 @@ void wait_products(int pending) {
 }
 
 void set_register_count(int registers) {
-  if (registers < 24 || registers > 256 || registers % 8 != 0) fail("setmaxnreg takes multiples of 8 from 24 to 256");
+  if (registers < 24 || registers > 256 || registers % 8 != 0) fail("setmaxnreg: takes multiples of 8 from 24 to 256");
   current_warpgroup().run("setmaxnreg", registers, [](int* const* all) {
     for (int i = 1; i < Block::kWarpgroupSize; ++i) {
       if (*all[i] != *all[0]) fail("setmaxnreg: the threads of a warpgroup disagree");
@@ -215,12 +222,12 @@ void barrier_init(Barrier* barrier, int arrivals) {
   shared_arena().check(barrier, sizeof(Barrier), "mbarrier.init");
   sanitizer::writes(barrier, sizeof(Barrier));
   std::memcpy(barrier, &kBarrierMark, sizeof(Barrier));
-  current().barriers[barrier] = {arrivals, arrivals, 0, 0, &current_thread(), {}};
+  current().barriers.push_front({barrier, arrivals, arrivals, 0, 0, &current_thread(), {}});
 }
 
 void fence_barrier_init() {
   using namespace emulator;
-  for (auto& [barrier, state] : current().barriers) {
+  for (BarrierState& state : current().barriers) {
     if (state.unfenced == &current_thread()) state.unfenced = nullptr;
   }
 }
@@ -231,14 +238,14 @@ void barrier_arrive_expect(Barrier* barrier, int bytes) { emulator::arrive(barri
 
 void barrier_wait(Barrier* barrier, int parity) {
   using namespace emulator;
-  const BarrierState& state = find_barrier(barrier);
+  const BarrierState& state = use_barrier(barrier);
   wait_until("barrier_wait", [&] { return static_cast<int>(state.phase % 2) != parity; });
   state.edge(parity).acquire();
 }
 
 void tma_load_3d(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z) {
   using namespace emulator;
-  const BarrierState& state = find_barrier(barrier);
+  const BarrierState& state = use_barrier(barrier);
   if (state.unfenced) fail("TMA: fence_barrier_init is missing after barrier_init");
   const Load load = {static_cast<char*>(shared), *map, barrier, x, y, z, state.phase, Agent()};
   if (shared_arena().offset(shared) % kSwizzlePeriod != 0) fail("TMA: a swizzled box must start at 1024 bytes");

@@ -28,7 +28,10 @@ enum class Fault {
   kGlobalOutOfBounds,
   kDivergedSync,
   kDivergedWarp,
+  kMixedWarp,
   kSyncOfTooMany,
+  kEndlessLoop,
+  kBankConflicts,
 };
 
 constexpr struct {
@@ -48,7 +51,10 @@ constexpr struct {
     {"global read out of bounds", Fault::kGlobalOutOfBounds},
     {"some threads skip a sync", Fault::kDivergedSync},
     {"some lanes skip a shuffle", Fault::kDivergedWarp},
+    {"lanes at different instructions", Fault::kMixedWarp},
     {"a named barrier waits for too many", Fault::kSyncOfTooMany},
+    {"endless loop", Fault::kEndlessLoop},
+    {"bank conflicts", Fault::kBankConflicts},
 };
 
 using Element = __nv_bfloat16;
@@ -63,19 +69,19 @@ struct Params {
 
 constexpr int kThreads = 128, kWarpsN = 2;
 constexpr int kBlockM = 32, kBlockN = 16, kBlockK = 32;
-constexpr int kLine = kBlockK + 8;  // elements between lines in shared memory: 80 bytes, without bank conflicts
-constexpr int kABuffer = kBlockM * kLine, kBBuffer = kBlockN * kLine;
+constexpr int kPitch = kBlockK + 8;  // elements from line to line in shared memory: 80 bytes, without bank conflicts
+constexpr int kABuffer = kBlockM * kPitch, kBBuffer = kBlockN * kPitch;
 constexpr int kSharedBytes =
     shared_bytes<Element>(2 * kABuffer) + shared_bytes<Element>(2 * kBBuffer) + shared_bytes<float>(kWarpsN * kBlockM);
 
 // Lines line_start, line_start + 1, ... of matrix [lines, depth] from depth_start on; zeros beyond the ends.
 template <int kLines>
 __device__ void copy_lines(Element* buffer, const Element* matrix, int line_start, int lines, int depth_start,
-                           int depth) {
+                           int depth, int pitch) {
   constexpr int kChunk = 8, kChunks = kBlockK / kChunk;
   for (int i = threadIdx.x; i < kLines * kChunks; i += kThreads) {
     const int line = line_start + i / kChunks, k = depth_start + i % kChunks * kChunk;
-    copy_async_16(buffer + i / kChunks * kLine + i % kChunks * kChunk, matrix + int64_t{line} * depth + k,
+    copy_async_16(buffer + i / kChunks * pitch + i % kChunks * kChunk, matrix + int64_t{line} * depth + k,
                   line < lines && k < depth);
   }
 }
@@ -90,11 +96,13 @@ __global__ void product_kernel(const Params params) {
   const int row_start = blockIdx.y * kBlockM, col_start = blockIdx.x * kBlockN;
   const int rows_known = fault == Fault::kGlobalOutOfBounds ? params.rows + 1 : params.rows;
 
+  const int pitch = fault == Fault::kBankConflicts ? kBlockK : kPitch;
+
   const auto copy = [&](int step) {
     const int k = step * (fault == Fault::kWrongStep ? kBlockK - 8 : kBlockK);
-    copy_lines<kBlockM>(a_buffers + step % 2 * kABuffer, params.a, row_start, rows_known, k, params.depth);
-    copy_lines<kBlockN>(b_buffers + step % 2 * kBBuffer, params.b, col_start, params.cols, step * kBlockK,
-                        params.depth);
+    copy_lines<kBlockM>(a_buffers + step % 2 * kABuffer, params.a, row_start, rows_known, k, params.depth, pitch);
+    copy_lines<kBlockN>(b_buffers + step % 2 * kBBuffer, params.b, col_start, params.cols, step * kBlockK, params.depth,
+                        pitch);
   };
   const int steps = (params.depth + kBlockK - 1) / kBlockK;
   float c[4] = {};
@@ -107,8 +115,8 @@ __global__ void product_kernel(const Params params) {
     if (fault != Fault::kNoWait) wait_copies<1>();
     if (fault != Fault::kNoSyncAfterWait && fault != Fault::kWaitAfterSync) sync_block();
     // matrices of 8 x 8: a's are rows 0-7 and 8-15 at depth 0, then at depth 8; b's are depth 0, 8, 16, 24
-    const Element* const a_row = a_buffers + step % 2 * kABuffer + (16 * warp_m + lane % 16) * kLine + lane / 16 * 8;
-    const Element* const b_row = b_buffers + step % 2 * kBBuffer + (8 * warp_n + lane % 8) * kLine + lane / 8 * 8;
+    const Element* const a_row = a_buffers + step % 2 * kABuffer + (16 * warp_m + lane % 16) * pitch + lane / 16 * 8;
+    const Element* const b_row = b_buffers + step % 2 * kBBuffer + (8 * warp_n + lane % 8) * pitch + lane / 8 * 8;
     uint32_t b[4];
     load_matrices(b, b_row);
     for (int half = 0; half < 2; ++half) {
@@ -120,6 +128,7 @@ __global__ void product_kernel(const Params params) {
     if (fault != Fault::kEarlyReuse) sync_block();  // all have read what the next copies overwrite
   }
 
+  while (fault == Fault::kEndlessLoop) sync_warp();
   for (int h = 0; h < 2; ++h) {
     const int tile_row = 16 * warp_m + 8 * h + lane / 4, row = row_start + tile_row;
     const int col = col_start + 8 * warp_n + 2 * (lane % 4);
@@ -127,6 +136,7 @@ __global__ void product_kernel(const Params params) {
       if (row < params.rows && col + e < params.cols) params.product[row * params.cols + col + e] = c[2 * h + e];
     }
     float sum = c[2 * h] + c[2 * h + 1];
+    if (fault == Fault::kMixedWarp && lane == 9) sync_warp();
     if (!(fault == Fault::kDivergedWarp && lane == 9)) {
       sum += shuffle_xor(sum, 1);
       sum += shuffle_xor(sum, 2);

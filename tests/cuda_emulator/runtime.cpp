@@ -18,7 +18,7 @@ dim3 blockDim, gridDim;
 namespace contrastive_ops::cuda::emulator {
 namespace {
 
-constexpr int64_t kMaxSwitches = 1 << 28;  // in one block: some seconds; more is a thread that waits in a loop
+constexpr int64_t kMaxSwitches = 1 << 26;  // in one block: about a second; more is a thread that waits in a loop
 constexpr int kMessageBytes = 1200;
 constexpr int kMaxThreads = kMaxWarps * kWarpSize, kMaxSharedBytes = 227 * 1024;
 
@@ -46,17 +46,26 @@ struct Machine {
   char failure[kMessageBytes];
   char launch_end;  // whose address orders one launch before the next
 
-  // No std::exception_ptr: MemorySanitizer does not know what the library writes into one.
+  // No std::exception_ptr: MemorySanitizer does not see what the library writes into one.
   void note_failure(const std::exception& error) {
     failed = true;
     std::snprintf(failure, sizeof(failure), "%s", error.what());
   }
 };
 
-Machine& machine() {
-  static Machine instance;
-  return instance;
-}
+std::unique_ptr<Machine> instance;  // made by the first launch
+
+Machine& machine() { return *instance; }
+
+// Its text is its own for the same reason.
+class Failure : public std::runtime_error {
+ public:
+  explicit Failure(const char* text) : std::runtime_error("") { std::snprintf(text_, sizeof(text_), "%s", text); }
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  char text_[kMessageBytes];
+};
 
 // "threads 0-127 in sync_block; threads 128-255 exited"
 class ThreadStates {
@@ -223,7 +232,6 @@ Collective& current_warpgroup() {
   return current_block().warpgroups.at(current_thread().index / Block::kWarpgroupSize);
 }
 SharedArena& shared_arena() { return machine().shared; }
-Schedule& schedule() { return machine().schedule; }
 
 void suspend(const char* waits_for) {
   Machine& m = machine();
@@ -246,7 +254,7 @@ void fail(const char* format, ...) {
   va_start(arguments, format);
   std::vsnprintf(text + used, sizeof(text) - used, format, arguments);
   va_end(arguments);
-  throw std::runtime_error(text);
+  throw Failure(text);
 }
 
 void make_ready(Thread& thread) { machine().ready.insert(thread.index); }
@@ -261,6 +269,7 @@ void defer(std::function<void()> action) { machine().deferred.push_back(std::mov
 void launch_threads(dim3 grid, int threads, int shared_bytes, const std::function<void()>& kernel) {
   static std::mutex one_at_a_time;
   const std::lock_guard<std::mutex> lock(one_at_a_time);
+  if (!instance) instance = std::make_unique<Machine>();
   check_launch(grid, threads, shared_bytes);
   Machine& m = machine();
   if (static_cast<int>(m.threads.size()) != threads) make_threads(m, threads);
@@ -277,7 +286,7 @@ void launch_threads(dim3 grid, int threads, int shared_bytes, const std::functio
     m.waiters.clear();
     m.deferred.clear();
     m.failed = false;
-    throw std::runtime_error(m.failure);
+    throw Failure(m.failure);
   }
   sanitizer::acquire(&m.launch_end);
   static const bool kPrint = std::getenv("CUDA_EMULATOR_STATS") != nullptr;
@@ -286,66 +295,6 @@ void launch_threads(dim3 grid, int threads, int shared_bytes, const std::functio
     std::fprintf(stderr, "ldmatrix: %lld calls, %lld reads, at most %d ways\n",
                  static_cast<long long>(stats.load_matrices), static_cast<long long>(stats.reads), stats.max_ways);
   }
-}
-
-bool Collective::arrive(const char* name, void* mine) {
-  const Thread& thread = current_thread();
-  if (arrived_ > 0 && name != name_) {
-    fail("this thread executes %s where others of its group execute %s", name, name_);
-  }
-  name_ = name;
-  arguments_[thread.index - first_] = mine;
-  if (++arrived_ == size_) return true;
-  suspend(name);
-  return false;
-}
-
-void Collective::sync(const char* name) {
-  const sanitizer::Edge& edge = edges_[generation_ % 2];
-  edge.release();
-  int nothing = 0;
-  run(name, nothing, [](int* const*) {});
-  edge.acquire();
-}
-
-void Collective::finish() {
-  arrived_ = 0;
-  ++generation_;
-  const int self = current_thread().index;
-  for (int i = first_; i < first_ + size_; ++i) {
-    if (i != self) make_ready(*current_block().threads[i]);
-  }
-}
-
-void NamedBarrier::sync(const char* name, int threads) {
-  const Thread& thread = current_thread();
-  if (threads % kWarpSize != 0 || threads < kWarpSize || threads > static_cast<int>(current_block().threads.size())) {
-    fail("no barrier of %d threads", threads);
-  }
-  if (arrived_ > 0 && threads != expected_) {
-    fail("this thread meets %d threads at a barrier where others meet %d", threads, expected_);
-  }
-  expected_ = threads;
-  arrived_lanes_[thread.warp] |= 1u << thread.lane;
-  const sanitizer::Edge& edge = edges_[generation_ % 2];
-  edge.release();
-  if (++arrived_ == expected_) {
-    for (int warp = 0; warp < kMaxWarps; ++warp) {
-      if (arrived_lanes_[warp] != 0 && arrived_lanes_[warp] != 0xFFFFFFFFu) {
-        fail("%s: only a part of warp %d meets the others", name, warp);
-      }
-    }
-    for (int warp = 0; warp < kMaxWarps; ++warp) {
-      for (int lane = 0; lane < kWarpSize && arrived_lanes_[warp] != 0; ++lane) {
-        make_ready(*current_block().threads[warp * kWarpSize + lane]);
-      }
-      arrived_lanes_[warp] = 0;
-    }
-    arrived_ = 0;
-    ++generation_;
-  }
-  suspend(name);
-  edge.acquire();
 }
 
 }  // namespace contrastive_ops::cuda::emulator

@@ -1,7 +1,7 @@
 // The running block and its threads: what the software versions of instructions are written with. Kernels see device.h.
 //
 // Threads are fibers on one thread of the operating system; one runs until it waits for something. Whatever an
-// instruction throws ends the launch, which throws it again.
+// instruction throws (fail) ends the launch, which throws it again.
 #pragma once
 
 #include <vector_types.h>
@@ -19,6 +19,7 @@
 #include "cuda_emulator/sanitizers.h"
 #include "cuda_emulator/schedule.h"
 #include "cuda_emulator/shared_memory.h"
+#include "cuda_emulator/synchronization.h"
 
 namespace contrastive_ops::cuda::emulator {
 
@@ -29,47 +30,6 @@ struct Thread {
   const char* waits_for = nullptr;  // what a report of a deadlock says
   AsyncCopies copies;
   Fiber fiber;
-};
-
-// Threads first, ..., first + size - 1 that execute one instruction together, be it a warp or a warpgroup: the last to
-// come does the work for all. It orders no memory accesses.
-class Collective {
- public:
-  Collective(int first, int size) : first_(first), size_(size), arguments_(size) {}
-
-  // work(all): `all` are the threads' `mine` in their order. No thread returns before work has. `name` is a literal.
-  template <class Arguments, class Work>
-  void run(const char* name, Arguments& mine, const Work& work) {
-    if (!arrive(name, &mine)) return;
-    work(reinterpret_cast<Arguments* const*>(arguments_.data()));
-    finish();
-  }
-
-  // The same with nothing to do but to order memory accesses: what the threads did before happens before what follows.
-  void sync(const char* name);
-
- private:
-  bool arrive(const char* name, void* mine);  // whether this thread is the last; the others wait in here
-  void finish();
-
-  int first_, size_;
-  int arrived_ = 0;
-  unsigned generation_ = 0;
-  const char* name_ = nullptr;  // of the instruction that threads wait in
-  std::vector<void*> arguments_;
-  sanitizer::Edge edges_[2];  // one per parity of the generation: a thread cannot be two generations behind
-};
-
-// bar.sync: whole warps meet, and what they did before happens before what they do after.
-class NamedBarrier {
- public:
-  void sync(const char* name, int threads);
-
- private:
-  int expected_ = 0, arrived_ = 0;
-  unsigned generation_ = 0;
-  uint32_t arrived_lanes_[kMaxWarps] = {};
-  sanitizer::Edge edges_[2];  // as in Collective
 };
 
 struct Block {
@@ -99,7 +59,6 @@ Block& current_block();
 Collective& current_warp();
 Collective& current_warpgroup();
 SharedArena& shared_arena();
-Schedule& schedule();
 
 // Lets others run until make_ready(this thread).
 void suspend(const char* waits_for);
@@ -115,7 +74,7 @@ void wait_until(const char* waits_for, const Condition& condition) {
 }
 
 // Has `action` done later by the hardware, as it were: at a random time in random order, otherwise when no thread can
-// run, and the first action first (forward) or last (reverse). It may not wait; all actions are done when a launch
+// run, and the first action first (forward) or last (reverse). It may not wait. All actions are done when the block
 // ends.
 void defer(std::function<void()> action);
 

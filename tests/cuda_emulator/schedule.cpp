@@ -1,8 +1,8 @@
 #include "cuda_emulator/schedule.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
-#include <string>
 #include <utility>
 
 namespace contrastive_ops::cuda::emulator {
@@ -10,11 +10,11 @@ namespace {
 
 Schedule::Order order_from_environment() {
   const char* const value = std::getenv("CUDA_EMULATOR_ORDER");
-  const std::string name = value ? value : "forward";
-  if (name == "forward") return Schedule::Order::kForward;
-  if (name == "reverse") return Schedule::Order::kReverse;
-  if (name == "random") return Schedule::Order::kRandom;
-  throw std::runtime_error("CUDA_EMULATOR_ORDER is forward, reverse or random, not " + name);
+  const auto is = [&](const char* name) { return std::strcmp(value, name) == 0; };
+  if (!value || is("forward")) return Schedule::Order::kForward;
+  if (is("reverse")) return Schedule::Order::kReverse;
+  if (is("random")) return Schedule::Order::kRandom;
+  throw std::runtime_error("CUDA_EMULATOR_ORDER is neither forward, reverse nor random");
 }
 
 uint64_t seed_from_environment() {

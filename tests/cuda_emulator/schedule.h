@@ -18,8 +18,6 @@ class Schedule {
 
   Schedule();  // from the environment
 
-  Order order() const { return order_; }
-
   // 0 ... count - 1 in the order to take them.
   std::vector<int> permutation(int count);
 

@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <new>
+
 #include "cuda_emulator/runtime.h"
 #include "cuda_emulator/sanitizers.h"
 
@@ -18,7 +20,7 @@ int64_t align(int64_t offset, int64_t alignment) { return (offset + alignment - 
 SharedArena::SharedArena() {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
   base_ = static_cast<char*>(mmap(nullptr, kCapacity, PROT_READ | PROT_WRITE, flags, -1, 0));
-  if (base_ == MAP_FAILED) fail("no memory for the shared memory");
+  if (base_ == MAP_FAILED) throw std::bad_alloc();
   static_assert(4096 % kAlignment == 0, "pages are aligned enough");
 }
 

@@ -48,7 +48,7 @@ class CudaBackend(GpuBackend):
         device = problem.queries.device
         on_gpu = device.type == "cuda"
         stream = torch.cuda.current_stream(device).cuda_stream if on_gpu else 0
-        has_hopper = _is_hopper(device) if self.has_hopper is None else self.has_hopper
+        has_hopper = _is_hopper(device) and self.module.HAS_HOPPER if self.has_hopper is None else self.has_hopper
         return CudaKernels(self.module, problem.queries.dtype, stream, has_hopper)
 
 

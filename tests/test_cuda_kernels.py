@@ -1,0 +1,45 @@
+"""The CUDA kernels on the emulator without Python in between: every order of threads, and every sanitizer.
+
+tests/cuda_kernels_driver.cpp compares every launch with sums in double, over awkward shapes, and prints a checksum of
+all outputs.
+"""
+
+import re
+
+import pytest
+from emulator_builds import BUILDS, ORDERS, ROOT, build_program, run_program
+
+PATHS = ("portable", "hopper")
+
+
+def driver(build: str) -> object:
+    kernels = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    return build_program(build, "cuda_kernels", [*kernels, ROOT / "tests" / "cuda_kernels_driver.cpp"])
+
+
+def checksum(output: str) -> str:
+    found = re.search(r"checksum (\w+)", output)
+    assert found, output
+    return found[1]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_order_gives_the_same_bits(path: str) -> None:
+    runs = [run_program(driver("plain"), "full", path, order=order, seed=1) for order in ORDERS]
+    assert [run.returncode for run in runs] == [0] * len(ORDERS), [run.stdout for run in runs]
+    assert len({checksum(run.stdout) for run in runs}) == 1
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("build", [build for build in BUILDS if build != "plain"])
+def test_sanitizers_find_nothing(build: str, path: str) -> None:
+    run = run_program(driver(build), "fast", path, order="random", seed=2)
+    assert run.returncode == 0, run.stdout
+    assert "Sanitizer" not in run.stdout and "runtime error" not in run.stdout, run.stdout
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_shared_memory_has_no_bank_conflicts(path: str) -> None:
+    run = run_program(driver("plain"), "fast", path, statistics=True)
+    ways = [int(found) for found in re.findall(r"at most (\d+)", run.stdout)]
+    assert ways and max(ways) == 1, run.stdout
