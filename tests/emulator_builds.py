@@ -1,4 +1,5 @@
-"""Programs of CUDA C++ on the emulator, plain and with each sanitizer, built by ninja below build/cuda_emulator."""
+"""Programs and modules of CUDA C++ on the emulator, plain and with each sanitizer, built by ninja below
+build/cuda_emulator."""
 
 import fcntl
 import functools
@@ -7,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +38,11 @@ class Build:
     environment: dict[str, str]
 
 
+PLAIN = ("-O2", "-g", "-fPIC", "-fvisibility=hidden")  # objects of programs and modules alike
 ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 MEMORY = ("-O1", "-g", "-fsanitize=memory", "-fsanitize-memory-track-origins")
 BUILDS = {
-    "plain": Build(default_compiler(), ("-O2", "-g"), ("-O2", "-g"), {}),
+    "plain": Build(default_compiler(), PLAIN, PLAIN, {}),
     # a launch that fails abandons its threads where they are, with what they have allocated
     "address": Build(default_compiler(), ADDRESS, ADDRESS, {"ASAN_OPTIONS": "detect_leaks=0"}),
     # the emulator's sources without instrumentation, by GCC: see cuda_emulator/sanitizers.h
@@ -85,9 +87,14 @@ def reason_to_skip(build: str) -> str | None:
 
 
 def build_program(build: str, name: str, sources: Sequence[Path]) -> Path:
-    """The program `name` of these sources, .cpp or .cu, and the emulator; skips the test where it cannot be built."""
+    """The program `name` of these sources (.cpp or .cu) and the emulator; skips the test where it can't be built."""
     if reason := reason_to_skip(build):
         pytest.skip(reason)
+    return build_from(build, name, dict.fromkeys(sources, ()), BUILDS[build].flags)
+
+
+def build_from(build: str, name: str, sources: Mapping[Path, Sequence[str]], link_flags: Sequence[str]) -> Path:
+    """What the compiler links of the emulator and these sources, each with flags of its own besides the build's."""
     options = BUILDS[build]
     folder = OUTPUT / build
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,13 +105,13 @@ def build_program(build: str, name: str, sources: Sequence[Path]) -> Path:
         f"  command = {common} $flags -MD -MF $out.d -x c++ -c $in -o $out",
         "  depfile = $out.d",
         "rule link",
-        f"  command = {options.compiler} {' '.join(options.flags)} $in -o $out",
+        f"  command = {options.compiler} {' '.join(link_flags)} $in -o $out",
     ]
     objects = []
-    for source in [*sorted(EMULATOR.glob("*.cpp")), *sources]:
+    for source, own_flags in {**dict.fromkeys(sorted(EMULATOR.glob("*.cpp")), ()), **sources}.items():
         flags = options.emulator_flags if source.parent == EMULATOR and source.suffix == ".cpp" else options.flags
         objects.append("_".join(source.relative_to(ROOT).with_suffix(".o").parts))
-        lines += [f"build {objects[-1]}: compile {source}", f"  flags = {' '.join(flags)}"]
+        lines += [f"build {objects[-1]}: compile {source}", f"  flags = {' '.join([*flags, *own_flags])}"]
     lines += [f"build {name}: link {' '.join(objects)}", ""]
     with open(folder / "lock", "w") as lock:  # tests run in several processes
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,6 +1,6 @@
-"""Layouts of the CUDA kernels and of their emulator against CuTe's, compiled for the CPU: fragments, swizzle, descriptors.
+"""Layouts of the CUDA kernels and of their emulator against CuTe's: fragments, swizzle and descriptors.
 
-The package nvidia-cutlass carries CuTe's headers.
+The package nvidia-cutlass carries CuTe's headers, which compile for the CPU.
 """
 
 from importlib.util import find_spec
@@ -16,16 +16,15 @@ COMPARED = (
     "ldmatrix.x4.trans",
     *(
         f"{what}, {operand}"
-        for operand in ("a, K-major", "a, transposed", "b, K-major", "b, transposed", "b, transposed, 256 columns")
+        for operand in ("a, K-major", "a, transposed", "b, K-major", "b, transposed")
         for what in ("TMA: 128-byte swizzle", "wgmma: descriptors")
     ),
     *(
         f"wgmma: {what}, {operands}"
         for operands in (
-            "128 columns, K-major",
-            "128 columns, b transposed",
-            "128 columns, both transposed",
-            "256 columns, both transposed",
+            "K-major",
+            "b transposed",
+            "both transposed",
         )
         for what in ("operands and accumulators", "Accumulator")
     ),

@@ -5,6 +5,7 @@ all outputs.
 """
 
 import re
+from pathlib import Path
 
 import pytest
 from emulator_builds import BUILDS, ORDERS, ROOT, build_program, run_program
@@ -12,7 +13,7 @@ from emulator_builds import BUILDS, ORDERS, ROOT, build_program, run_program
 PATHS = ("portable", "hopper")
 
 
-def driver(build: str) -> object:
+def driver(build: str) -> Path:
     kernels = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
     return build_program(build, "cuda_kernels", [*kernels, ROOT / "tests" / "cuda_kernels_driver.cpp"])
 
@@ -38,8 +39,8 @@ def test_sanitizers_find_nothing(build: str, path: str) -> None:
     assert "Sanitizer" not in run.stdout and "runtime error" not in run.stdout, run.stdout
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_shared_memory_has_no_bank_conflicts(path: str) -> None:
-    run = run_program(driver("plain"), "fast", path, statistics=True)
+def test_shared_memory_has_no_bank_conflicts() -> None:
+    """Of ldmatrix, which the portable path has; wgmma reads by itself."""
+    run = run_program(driver("plain"), "fast", "portable", statistics=True)
     ways = [int(found) for found in re.findall(r"at most (\d+)", run.stdout)]
-    assert ways and max(ways) == 1, run.stdout
+    assert run.returncode == 0 and max(ways) == 1, run.stdout

@@ -57,7 +57,7 @@ class LineSumsEpilogue {
     gradient_(tile, acc, [&](int m, int first, const auto& ds) {
       Stat bias_sum = Stat(0), scale_sum = Stat(0);
 #pragma unroll
-      for (int n = 0; n < std::extent_v<std::remove_reference_t<decltype(ds)>>; ++n) {
+      for (int n = 0; n < int{std::extent_v<std::remove_reference_t<decltype(ds)>>}; ++n) {
         bias_sum += ds[n];
         scale_sum += ds[n] * acc.at(m, first + n);
       }

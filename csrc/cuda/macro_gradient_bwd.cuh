@@ -28,7 +28,7 @@ class MacroGradientEpilogue {
     Stat scale_sums[Acc::kRows] = {};
     gradient_(tile, acc, [&](int m, int first, const auto& ds) {
 #pragma unroll
-      for (int n = 0; n < std::extent_v<std::remove_reference_t<decltype(ds)>>; n += 2) {
+      for (int n = 0; n < int{std::extent_v<std::remove_reference_t<decltype(ds)>>}; n += 2) {
         scale_sums[m] += ds[n] * acc.at(m, first + n) + ds[n + 1] * acc.at(m, first + n + 1);
         store(row + Acc::row_offset(m), col + Acc::col_offset(first + n), in_pairs, Element(ds[n]), Element(ds[n + 1]));
       }

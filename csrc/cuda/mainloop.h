@@ -39,9 +39,9 @@ struct Arguments {
   typename MainLoop::Operands operands;
 };
 
+// Sums of two sizes must fit into 32 bits.
 inline void check_size(int64_t size) {
-  constexpr int64_t kMost = (int64_t{1} << 31) - 1024;  // the last tile may reach beyond the end
-  if (size > kMost) throw std::runtime_error("the CUDA kernels count in 32 bits: more than 2^31 - 1024 lines");
+  if (size > int64_t{1} << 30) throw std::runtime_error("the CUDA kernels take at most 2^30 lines");
 }
 
 // Blocks of a grid that cover `size` lines.

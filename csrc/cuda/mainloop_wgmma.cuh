@@ -1,5 +1,6 @@
-// bfloat16 and float16 on sm_90a: one warpgroup keeps a ring of boxes filled by TMA, the others multiply them by wgmma.
-// The producer runs along the walk ahead of the consumers: boxes of the next tile arrive during a tile's epilogue.
+// bfloat16 and float16 on sm_90a: one warpgroup keeps a ring of boxes filled by TMA, the other multiplies them by
+// wgmma. The producer runs along the walk ahead of the consumer: boxes of the next tile arrive during a tile's
+// epilogue.
 #pragma once
 
 #include "accumulator.cuh"
@@ -55,28 +56,26 @@ struct WgmmaOperand {
   static constexpr int kStageStep = kSize * sizeof(Element) / 16;
 };
 
-// kGroups consumer warpgroups share the rows of a tile. With one of them two blocks fit on a multiprocessor, and the
-// tensor cores multiply for one block during the epilogue of the other.
-template <class Element_, bool kATransposed = false, bool kBTransposed = false, int kBlockN_ = 128, int kGroups = 1>
+// One warpgroup multiplies a whole tile, so that two blocks fit on a multiprocessor: the tensor cores work for one of
+// them during the epilogue of the other.
+template <class Element_, bool kATransposed = false, bool kBTransposed = false>
 class WgmmaMainLoop {
  public:
   using Element = Element_;
   using Stat = float;
-  static constexpr int kBlockM = 128, kBlockN = kBlockN_, kBlockK = 64;
-  static constexpr int kWarpsM = 4 * kGroups, kWarpsN = 1;
-  static constexpr int kConsumerThreads = 128 * kGroups, kThreads = kConsumerThreads + 128;
-  static constexpr int kMinBlocks = kGroups == 1 ? 2 : 1;
-  using Acc = Accumulator<Stat, kBlockM / kGroups / 64, kBlockN / 8, 64>;
+  static constexpr int kBlockM = 128, kBlockN = 128, kBlockK = 64;
+  static constexpr int kWarpsM = 4, kWarpsN = 1;
+  static constexpr int kConsumerThreads = 128, kThreads = kConsumerThreads + 128, kMinBlocks = 2;
+  using Acc = Accumulator<Stat, kBlockM / 64, kBlockN / 8, 64>;
 
  private:
   using A = WgmmaOperand<Element, kATransposed, kBlockM, kBlockK>;
   using B = WgmmaOperand<Element, kBTransposed, kBlockN, kBlockK>;
-  static constexpr int kStages = kMinBlocks == 1 ? 4 : 3;  // what shared memory holds
+  static constexpr int kStages = 3;  // what shared memory holds
 
-  // What a block has at launch, the producer gives to the consumers.
-  static constexpr int kLaunchRegisters = 65536 / (kThreads * kMinBlocks) / 8 * 8, kProducerRegisters = 24;
-  static constexpr int kConsumerRegisters =
-      (kLaunchRegisters * kThreads - kProducerRegisters * 128) / kConsumerThreads / 8 * 8;
+  // What the warpgroups of a block have at launch, the producer gives to the consumer.
+  static constexpr int kLaunchRegisters = 65536 / (kThreads * kMinBlocks), kProducerRegisters = 24;
+  static constexpr int kConsumerRegisters = 2 * kLaunchRegisters - kProducerRegisters;
 
  public:
   // the first array of a kernel, and so aligned without slack
@@ -108,7 +107,7 @@ class WgmmaMainLoop {
   static __device__ __forceinline__ int thread() { return threadIdx.x; }
   static __device__ __forceinline__ int warp_m() { return threadIdx.x / 32; }
   static __device__ __forceinline__ int warp_n() { return 0; }
-  static __device__ __forceinline__ int warp_row() { return warp_m() / 4 * (kBlockM / kGroups) + warp_m() % 4 * 16; }
+  static __device__ __forceinline__ int warp_row() { return warp_m() * 16; }
   static __device__ __forceinline__ int warp_col() { return 0; }
   static __device__ __forceinline__ void sync() {
     constexpr int kConsumers = 1;  // 0 is sync_block's
@@ -186,9 +185,7 @@ class WgmmaMainLoop {
 
   // The products of a step run while those of the step before finish: only then is its stage free.
   __device__ __forceinline__ void multiply_tile(Position& at, Acc& acc) const {
-    const int group = threadIdx.x / 128;
-    const uint64_t a_first = A::descriptor(a_boxes_) + group * Acc::kRowFragments * A::kExtentStep;
-    const uint64_t b_first = B::descriptor(b_boxes_);
+    const uint64_t a_first = A::descriptor(a_boxes_), b_first = B::descriptor(b_boxes_);
     int before = 0;
     pin_registers(acc.values);  // known zeros would be set again within the loop, which serializes the products
 #pragma unroll 1

@@ -64,11 +64,7 @@ inline CUtensorMapDataType tensor_map_type(Type<__half>) { return CU_TENSOR_MAP_
 inline PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found;
-  const cudaError_t error =
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-  if (error != cudaSuccess) {
-    throw std::runtime_error(std::string("looking up cuTensorMapEncodeTiled: ") + cudaGetErrorString(error));
-  }
+  check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
   if (found != cudaDriverEntryPointSuccess) {
     throw std::runtime_error("the CUDA driver has no cuTensorMapEncodeTiled: it is older than CUDA 12");
   }
@@ -136,56 +132,33 @@ __device__ __forceinline__ void wgmma_wait(float (&d)[kRows][kCols][4]) {
   pin_registers(d);
 }
 
-#define CONTRASTIVE_OPS_REGISTERS_32(c)                                                                                \
-  "+f"(d[c][0]), "+f"(d[c][1]), "+f"(d[c][2]), "+f"(d[c][3]), "+f"(d[c + 1][0]), "+f"(d[c + 1][1]), "+f"(d[c + 1][2]), \
-      "+f"(d[c + 1][3]), "+f"(d[c + 2][0]), "+f"(d[c + 2][1]), "+f"(d[c + 2][2]), "+f"(d[c + 2][3]),                   \
-      "+f"(d[c + 3][0]), "+f"(d[c + 3][1]), "+f"(d[c + 3][2]), "+f"(d[c + 3][3]), "+f"(d[c + 4][0]),                   \
-      "+f"(d[c + 4][1]), "+f"(d[c + 4][2]), "+f"(d[c + 4][3]), "+f"(d[c + 5][0]), "+f"(d[c + 5][1]),                   \
-      "+f"(d[c + 5][2]), "+f"(d[c + 5][3]), "+f"(d[c + 6][0]), "+f"(d[c + 6][1]), "+f"(d[c + 6][2]),                   \
-      "+f"(d[c + 6][3]), "+f"(d[c + 7][0]), "+f"(d[c + 7][1]), "+f"(d[c + 7][2]), "+f"(d[c + 7][3])
-#define CONTRASTIVE_OPS_NAMES_64                                                                              \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, " \
-  "%23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
-  "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define CONTRASTIVE_OPS_NAMES_128                                                                            \
-  CONTRASTIVE_OPS_NAMES_64                                                                                   \
-  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "   \
-  "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, " \
-  "%104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, "   \
-  "%121, %122, %123, %124, %125, %126, %127"
-// d += a b: no scaling of d, signs as they are
-#define CONTRASTIVE_OPS_WGMMA(n, type, names, a, b, a_transposed, b_transposed, registers...)           \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " {" names "}, " a ", " b \
-               ", 1, 1, 1, " a_transposed ", " b_transposed ";"                                         \
-               : registers                                                                              \
-               : "l"(a_descriptor), "l"(b_descriptor), "n"(kATransposed), "n"(kBTransposed))
-#define CONTRASTIVE_OPS_WGMMA_N128(type)                                                   \
-  CONTRASTIVE_OPS_WGMMA("128", type, CONTRASTIVE_OPS_NAMES_64, "%64", "%65", "%66", "%67", \
-                        CONTRASTIVE_OPS_REGISTERS_32(0), CONTRASTIVE_OPS_REGISTERS_32(8))
-#define CONTRASTIVE_OPS_WGMMA_N256(type)                                                        \
-  CONTRASTIVE_OPS_WGMMA("256", type, CONTRASTIVE_OPS_NAMES_128, "%128", "%129", "%130", "%131", \
-                        CONTRASTIVE_OPS_REGISTERS_32(0), CONTRASTIVE_OPS_REGISTERS_32(8),       \
-                        CONTRASTIVE_OPS_REGISTERS_32(16), CONTRASTIVE_OPS_REGISTERS_32(24))
-
+#define CONTRASTIVE_OPS_REGISTERS(c) "+f"(d[c][0]), "+f"(d[c][1]), "+f"(d[c][2]), "+f"(d[c][3])
+#define CONTRASTIVE_OPS_WGMMA(Element, type)                                                                     \
+  template <int kN, bool kATransposed, bool kBTransposed>                                                        \
+  __device__ __forceinline__ void wgmma(float (&d)[kN / 8][4], uint64_t a_descriptor, uint64_t b_descriptor,     \
+                                        Type<Element>) {                                                         \
+    static_assert(kN == 128);                                                                                    \
+    asm volatile(                                                                                                \
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type                                             \
+        " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+        "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "   \
+        "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "   \
+        "%62, %63}, %64, %65, 1, 1, 1, %66, %67;"                                                                \
+        : CONTRASTIVE_OPS_REGISTERS(0), CONTRASTIVE_OPS_REGISTERS(1), CONTRASTIVE_OPS_REGISTERS(2),              \
+          CONTRASTIVE_OPS_REGISTERS(3), CONTRASTIVE_OPS_REGISTERS(4), CONTRASTIVE_OPS_REGISTERS(5),              \
+          CONTRASTIVE_OPS_REGISTERS(6), CONTRASTIVE_OPS_REGISTERS(7), CONTRASTIVE_OPS_REGISTERS(8),              \
+          CONTRASTIVE_OPS_REGISTERS(9), CONTRASTIVE_OPS_REGISTERS(10), CONTRASTIVE_OPS_REGISTERS(11),            \
+          CONTRASTIVE_OPS_REGISTERS(12), CONTRASTIVE_OPS_REGISTERS(13), CONTRASTIVE_OPS_REGISTERS(14),           \
+          CONTRASTIVE_OPS_REGISTERS(15)                                                                          \
+        : "l"(a_descriptor), "l"(b_descriptor), "n"(kATransposed), "n"(kBTransposed));                           \
+  }
 // d [64, kN] += a [64, 16] b [16, kN] by a warpgroup, from shared memory. Element d[c][2 * h + e] of a thread is row
-// 16 * warp + 8 * h + lane / 4 and column 8 * c + 2 * (lane % 4) + e. The registers are not to be touched before
-// wgmma_wait, nor is the memory to be written. Operands are K-major: depth is contiguous; transposed: rows or columns.
-template <int kN, bool kATransposed, bool kBTransposed, class T>
-__device__ __forceinline__ void wgmma(float (&d)[kN / 8][4], uint64_t a_descriptor, uint64_t b_descriptor, Type<T>) {
-  static_assert(kN == 128 || kN == 256);
-  constexpr bool kBFloat16 = std::is_same_v<T, __nv_bfloat16>;
-  if constexpr (kN == 128 && kBFloat16) CONTRASTIVE_OPS_WGMMA_N128("bf16");
-  if constexpr (kN == 128 && !kBFloat16) CONTRASTIVE_OPS_WGMMA_N128("f16");
-  if constexpr (kN == 256 && kBFloat16) CONTRASTIVE_OPS_WGMMA_N256("bf16");
-  if constexpr (kN == 256 && !kBFloat16) CONTRASTIVE_OPS_WGMMA_N256("f16");
-}
-
-#undef CONTRASTIVE_OPS_WGMMA_N256
-#undef CONTRASTIVE_OPS_WGMMA_N128
+// 16 * warp + 8 * h + lane / 4 and column 8 * c + 2 * (lane % 4) + e. Until wgmma_wait, the registers are not to be
+// touched and the memory is not to be written. Operands are K-major: depth is contiguous; transposed: rows or columns.
+CONTRASTIVE_OPS_WGMMA(__nv_bfloat16, "bf16")
+CONTRASTIVE_OPS_WGMMA(__half, "f16")
 #undef CONTRASTIVE_OPS_WGMMA
-#undef CONTRASTIVE_OPS_NAMES_128
-#undef CONTRASTIVE_OPS_NAMES_64
-#undef CONTRASTIVE_OPS_REGISTERS_32
+#undef CONTRASTIVE_OPS_REGISTERS
 
 // The registers of each thread of this warpgroup from here on: taken from, or given to, what the block has.
 template <int kRegisters>

@@ -42,7 +42,8 @@ class LineReduction {
   using Stat = typename MainLoop::Stat;
   static constexpr int kBlockM = MainLoop::kBlockM, kBlockN = MainLoop::kBlockN;
   static constexpr int kWarpsM = MainLoop::kWarpsM, kWarpsN = MainLoop::kWarpsN;
-  static constexpr int kBufferSize = kWarpsM * kBlockN > kWarpsN* kBlockM ? kWarpsM * kBlockN : kWarpsN * kBlockM;
+  static constexpr int kOfColumns = kWarpsM * kBlockN, kOfRows = kWarpsN * kBlockM;  // values that warps exchange
+  static constexpr int kBufferSize = kOfColumns > kOfRows ? kOfColumns : kOfRows;
   static_assert(kBlockM <= MainLoop::kConsumerThreads && kBlockN <= MainLoop::kConsumerThreads,
                 "one thread finishes one line");
   static_assert(Acc::kCols % 8 == 0, "every lane keeps a column of its own");

@@ -4,6 +4,8 @@
 
 namespace contrastive_ops::cuda {
 
+TileShape score_tile_hopper() { return {HopperScores<__half>::kBlockM, HopperScores<__half>::kBlockN}; }
+
 void statistics_fwd_hopper(const StatisticsParams& params, void* stream) {
   with_hopper_loop<HopperScores>(params.matrix.dtype, [&](auto* loop) {
     launch_statistics_fwd<std::remove_pointer_t<decltype(loop)>>(params, stream);

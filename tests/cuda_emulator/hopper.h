@@ -76,7 +76,7 @@ void wgmma_wait(float (&)[kRows][kCols][4]) {
 
 template <int kN, bool kATransposed, bool kBTransposed, class T>
 void wgmma(float (&d)[kN / 8][4], uint64_t a_descriptor, uint64_t b_descriptor, Type<T> type) {
-  static_assert(kN == 128 || kN == 256);
+  static_assert(kN == 128);
   emulator::issue_product({kN, kATransposed, kBTransposed, a_descriptor, b_descriptor, emulator::widening(type)},
                           &d[0][0]);
 }

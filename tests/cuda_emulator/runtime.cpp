@@ -50,6 +50,7 @@ struct Machine {
   void note_failure(const std::exception& error) {
     failed = true;
     std::snprintf(failure, sizeof(failure), "%s", error.what());
+    sanitizer::release(&launch_end);
   }
 };
 
@@ -280,6 +281,7 @@ void launch_threads(dim3 grid, int threads, int shared_bytes, const std::functio
   for (const int i : m.schedule.permutation(static_cast<int>(grid.x * grid.y * grid.z))) {
     run_block(m, dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y), shared_bytes);
     if (!m.failed) continue;
+    sanitizer::acquire(&m.launch_end);
     // the fibers are abandoned where they wait
     m.threads.clear();
     m.ready.clear();

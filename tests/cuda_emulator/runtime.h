@@ -9,9 +9,9 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <typeindex>
+#include <utility>
 #include <vector>
 
 #include "cuda_emulator/async_copies.h"
@@ -44,13 +44,17 @@ struct Block {
   // What other files keep about a block, made when first asked for.
   template <class State>
   State& state() {
-    std::shared_ptr<void>& found = states_[std::type_index(typeid(State))];
-    if (!found) found = std::make_shared<State>();
-    return *static_cast<State*>(found.get());
+    const std::type_index type = typeid(State);
+    for (const auto& [of, state] : states_) {
+      if (of == type) return *static_cast<State*>(state.get());
+    }
+    states_.emplace_back(type, std::make_shared<State>());
+    return *static_cast<State*>(states_.back().second.get());
   }
 
  private:
-  std::map<std::type_index, std::shared_ptr<void>> states_;
+  // no map, whose functions in the standard library MemorySanitizer does not know
+  std::vector<std::pair<std::type_index, std::shared_ptr<void>>> states_;
 };
 
 // Of the thread that runs.

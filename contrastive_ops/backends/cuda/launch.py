@@ -175,5 +175,6 @@ def _batch_stride(values: Tensor) -> int:
 def _is_aligned(values: Tensor) -> bool:
     strides = (_batch_stride(values), values.stride(1))
     bytes_apart = (values.data_ptr(), *(stride * values.itemsize for stride in strides))
-    # a line used twice (stride 0) has no description for the copy engine
-    return values.stride(1) >= values.shape[2] and all(number % COPY_BYTES == 0 for number in bytes_apart)
+    # it knows no line that is used twice (stride 0), and no batch entries between the lines of others
+    in_order = values.stride(1) >= values.shape[2] and strides[0] % values.stride(1) == 0
+    return in_order and all(number % COPY_BYTES == 0 for number in bytes_apart)

@@ -1,0 +1,131 @@
+"""What is special about the CUDA backend, on the emulator: both paths and who takes which, macro-blocks, 64-bit offsets.
+
+Its values and gradients in general are those of the shared tests, which run its portable path beside the other backends;
+its kernels alone, in every order of threads and under sanitizers, are those of test_cuda_kernels.py.
+"""
+
+import mmap
+
+import conftest
+import pytest
+import torch
+from conftest import NO_EMULATOR
+from emulated_cuda import emulated_backend
+from test_statistics_matrix import CASES, check_case
+
+from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics
+from contrastive_ops.backends import BACKENDS
+from contrastive_ops.backends.cuda import CudaBackend
+from contrastive_ops.backends.gpu import backend as gpu_backend
+from contrastive_ops.testing import DTYPES, Case, make_pairs, norm_error, tolerance_for
+
+HALF = (torch.bfloat16, torch.float16)
+
+on_emulator = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
+
+
+@pytest.fixture
+def hopper(monkeypatch):
+    """The backend takes its device for one of sm_90; the launches' paths are collected."""
+    monkeypatch.setitem(BACKENDS, "cuda", emulated_backend(conftest.EMULATOR, has_hopper=True))
+
+
+@on_emulator
+@pytest.mark.parametrize("case", CASES[::4], ids=str)
+def test_hopper_path(case, hopper):
+    """Every fourth case of the shared matrix, in turn in both half types."""
+    check_case(case, HALF[CASES.index(case) // 4 % 2], "cuda")
+
+
+@on_emulator
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda x: x, "HOPPER"),
+        (lambda x: x.float(), "PORTABLE"),
+        (lambda x: x[:, :70], "HOPPER"),  # D may be anything, rows are 144 bytes apart
+        (lambda x: x[:, 1:65], "PORTABLE"),  # starts 2 bytes beside a multiple of 16
+        (lambda x: x[:, :70].contiguous(), "PORTABLE"),  # rows are 140 bytes apart
+        (lambda x: x[:1].expand(90, -1), "PORTABLE"),  # one row many times
+    ],
+    ids=["aligned", "float32", "part of a row", "shifted", "140 bytes", "expanded"],
+)
+def test_who_takes_which_path(change, expected, monkeypatch):
+    module, taken = conftest.EMULATOR, set()
+
+    class Recording:
+        def __getattr__(self, name):
+            found = getattr(module, name)
+            if name not in ("statistics_fwd", "macro_gradient_bwd"):
+                return found
+            return lambda path, *args, **options: (taken.add(path.name), found(path, *args, **options))
+
+    monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(Recording(), "cpu", has_hopper=True))
+    x = change(make_pairs(90, 72, torch.bfloat16)[0]).requires_grad_()
+    y = make_pairs(50, 72, x.dtype, seed=1)[0][:, : x.shape[1]]
+    results = []
+    for backend in ("reference", "cuda"):
+        lse = similarity_statistics(x, y, scale=10.0, backend=backend).row_lse
+        results.append((lse.detach(), *torch.autograd.grad(lse.sum(), x)))
+    assert taken == {expected}
+    assert norm_error(results[1][0], results[0][0]) < 1e-6
+    assert norm_error(results[1][1], results[0][1]) < tolerance_for(x.dtype, "cuda").grad
+
+
+@on_emulator
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("off_diagonal", (300, 520, 40), row_bias=True),
+        Case("few_ids", (129, 260, 17), rows=False, col_bias=True),
+        Case("self_sup_con", (390, 390, 24)),
+    ],
+    ids=str,
+)
+def test_several_macro_blocks(case, dtype, monkeypatch):
+    """Blocks of 128 x 256 pairs in float32, the last ones cut off."""
+    monkeypatch.setattr(gpu_backend, "MACRO_ROWS", 128)
+    monkeypatch.setattr(gpu_backend, "MACRO_BYTES", 128 * 256 * 4)
+    check_case(case, dtype, "cuda")
+
+
+@on_emulator
+@pytest.mark.parametrize("has_hopper", [False, True], ids=["portable", "hopper"])
+def test_same_as_the_cpu_backend(has_hopper, monkeypatch):
+    monkeypatch.setitem(BACKENDS, "cuda", emulated_backend(conftest.EMULATOR, has_hopper=has_hopper))
+    for loss in (clip_loss, info_nce, nt_xent):
+        results = []
+        for backend in ("cpu", "cuda"):
+            x, y = (value.requires_grad_() for value in make_pairs(200, 64, torch.bfloat16))
+            value = loss(x, y, **({"logit_scale": 20.0} if loss is clip_loss else {}), backend=backend)
+            results.append((value.detach(), *torch.autograd.grad(value, (x, y))))
+        assert norm_error(results[1][0], results[0][0]) < 1e-6
+        for found, expected in zip(results[1][1:], results[0][1:], strict=True):
+            assert norm_error(found, expected) < 2 * tolerance_for(torch.bfloat16, "cuda").grad  # both are rounded
+
+
+@on_emulator
+@pytest.mark.parametrize("has_hopper", [False, True], ids=["portable", "hopper"])
+def test_offsets_beyond_32_bits(has_hopper, monkeypatch):
+    """Rows 2^30 numbers apart: the third one starts beyond 2^31."""
+    monkeypatch.setitem(BACKENDS, "cuda", emulated_backend(conftest.EMULATOR, has_hopper=has_hopper))
+    d, stride = 16, 2**30
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, 2 * (2 * stride + d), flags=flags)  # address space: only the pages of three rows exist
+    queries = torch.frombuffer(memory, dtype=torch.float16).as_strided((3, d), (stride, 1))
+    queries.copy_(torch.eye(3, d))
+    keys = torch.ones(5, d, dtype=torch.float16)
+    found = similarity_statistics(queries, keys, backend="cuda").row_lse
+    expected = similarity_statistics(queries.clone(), keys, backend="reference").row_lse
+    assert norm_error(found, expected) < 1e-6
+
+
+def test_it_explains_itself_without_a_gpu(monkeypatch):
+    x = torch.eye(3)
+    monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(module=object()))
+    with pytest.raises(ValueError, match="cuda: tensors must be on a CUDA device, got cpu"):
+        similarity_statistics(x, x.clone(), backend="cuda")
+    monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(module=None))
+    with pytest.raises(ValueError, match="tensors must be on a CUDA device, got cpu"):
+        similarity_statistics(x, x.clone(), backend="cuda")
