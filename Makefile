@@ -48,7 +48,7 @@ format: $(VENV)/lint.stamp
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	rm -f contrastive_ops/_native*.so
+	rm -f contrastive_ops/_native*.so contrastive_ops/_cuda*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/constraints.txt:
