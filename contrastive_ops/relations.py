@@ -84,6 +84,14 @@ class Relation:
             )
         )
 
+    def for_batch(self, entries: slice) -> Relation:
+        """The same relation for a part of the batch; ids `[1, M]` serve all of it."""
+
+        def part(ids: Tensor | None) -> Tensor | None:
+            return ids if ids is None or ids.shape[0] == 1 else ids[entries]
+
+        return Relation(tuple(Clause(c.kind, c.offset, part(c.row_ids), part(c.col_ids)) for c in self.clauses))
+
     def mask(self, rows: slice, cols: slice, device: torch.device) -> Tensor | None:
         """Bool mask of a block ([m, n] or [B, m, n]), or None where every pair belongs."""
         block = None

@@ -91,6 +91,18 @@ def test_several_macro_blocks(case, dtype, monkeypatch):
 
 
 @on_emulator
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.batch > 1 and case.sizes[1] < 400][::5],
+    ids=str,
+)
+def test_batches_beyond_one_launch(case, monkeypatch):
+    """Each entry of the batch is a launch of its own."""
+    monkeypatch.setattr(gpu_backend, "MAX_BATCH", 1)
+    check_case(case, torch.float32, "cuda")
+
+
+@on_emulator
 @pytest.mark.parametrize("has_hopper", [False, True], ids=["portable", "hopper"])
 def test_same_as_the_cpu_backend(has_hopper, monkeypatch):
     monkeypatch.setitem(BACKENDS, "cuda", emulated_backend(conftest.EMULATOR, has_hopper=has_hopper))

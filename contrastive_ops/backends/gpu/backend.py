@@ -14,6 +14,7 @@ from contrastive_ops.backends.gpu.view import Lines, View, view_columns, view_ro
 from contrastive_ops.problem import Gradients, Problem, Statistics
 
 FP16_HEADROOM = 2.0**13  # largest upstream gradient after scaling: four of them sum to less than 65504
+MAX_BATCH = 65535  # of one launch: the batch is the second dimension of its grid
 DS_ALIGNMENT = 8  # numbers of half precision
 
 
@@ -34,7 +35,8 @@ class GpuBackend(ABC):
         """All products <q_i, k_j> where keeping them pays and the budget holds them, else none: keeping costs the
         score pass its largest tiles. The passes that start from the columns keep none."""
         batch, m, n, d = problem.sizes
-        if not problem.rows or problem.self_similarity or not self.kernels(problem).keeps_products(d):
+        starts_from_rows = problem.rows and not problem.self_similarity
+        if batch > MAX_BATCH or not starts_from_rows or not self.kernels(problem).keeps_products(d):
             return 0
         size = batch * m * n * problem.scale.itemsize
         # `size` if it is within the budget, without a branch on M or N: a compiled graph serves every shape
@@ -45,6 +47,9 @@ class GpuBackend(ABC):
         batch, m, n, _ = problem.sizes
         if batch * m * n == 0:
             return _empty_statistics(problem), None
+        if batch > MAX_BATCH:
+            part_statistics = [self.forward(_part(problem, entries))[0] for entries in _launchable(batch)]
+            return Statistics(*map(_concatenated, zip(*part_statistics, strict=True))), None
         kernels = self.kernels(problem)
         state = problem.queries.new_empty((self.state_bytes(problem),), dtype=torch.uint8)
         problem = _with_unit_stride(problem)
@@ -80,6 +85,20 @@ class GpuBackend(ABC):
         batch, m, n, d = problem.sizes
         if batch * m * n == 0:
             return _zero_gradients(problem, wanted)
+        if batch > MAX_BATCH:
+            parts = [
+                self.backward(
+                    _part(problem, entries),
+                    Statistics(*(None if x is None else x[entries] for x in statistics)),
+                    Statistics(*(None if x is None else x[entries] for x in upstream)),
+                    state,
+                    wanted,
+                )
+                for entries in _launchable(batch)
+            ]
+            scales = [part.scale for part in parts if part.scale is not None]
+            joined = Gradients(*map(_concatenated, zip(*(part._replace(scale=None) for part in parts), strict=True)))
+            return joined._replace(scale=torch.stack(scales).sum(0) if scales else None)
         kernels = self.kernels(problem)
         problem = _with_unit_stride(problem)
         unit = _unit(problem, upstream)
@@ -127,6 +146,29 @@ class GpuBackend(ABC):
                 if problem.self_similarity and not in_two_levels:
                     dscale = dscale / 2
         return Gradients(dqueries, dkeys, dscale, drow_bias, dcol_bias)
+
+
+def _launchable(batch: int) -> list[slice]:
+    return [slice(start, min(start + MAX_BATCH, batch)) for start in range(0, batch, MAX_BATCH)]
+
+
+def _part(problem: Problem, entries: slice) -> Problem:
+    """Some entries of the batch."""
+    queries = problem.queries[entries]
+    return problem._replace(
+        queries=queries,
+        keys=queries if problem.self_similarity else problem.keys[entries],
+        row_bias=None if problem.row_bias is None else problem.row_bias[entries],
+        col_bias=None if problem.col_bias is None else problem.col_bias[entries],
+        candidates=problem.candidates.for_batch(entries),
+        positives=None if problem.positives is None else problem.positives.for_batch(entries),
+        workspace_bytes=0,
+    )
+
+
+def _concatenated(parts: tuple[Tensor | None, ...]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None
 
 
 def _statistics(
