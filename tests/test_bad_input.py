@@ -87,9 +87,9 @@ BAD = {
     "backend_unknown": (
         lambda: statistics(backend="gpu"),
         ValueError,
-        ("must be one of cpu, triton, eager", "got 'gpu'"),
+        ("must be one of cpu, triton, cuda, eager", "got 'gpu'"),
     ),
-    "backend_type": (lambda: statistics(backend=3), ValueError, ("must be one of cpu, triton, eager", "got 3")),
+    "backend_type": (lambda: statistics(backend=3), ValueError, ("must be one of cpu, triton, cuda, eager", "got 3")),
     # relations
     "candidates_text": (lambda: statistics(candidates="all"), TypeError, ("must be a Relation", "got str")),
     "candidates_mask": (

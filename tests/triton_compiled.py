@@ -32,7 +32,7 @@ from sass import Instruction, main_loop, matching, parse_sass, run_tool
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from contrastive_ops.backends.gpu.kernels import MACRO_ROWS, Partials, plan_stripes
+from contrastive_ops.backends.gpu.kernels import MACRO_ROWS, MacroBlock, Partials, plan_stripes
 from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.backends.triton import launch as launches
 from contrastive_ops.backends.triton import tiles
@@ -200,7 +200,8 @@ def build_launch(case: Case) -> launches.Launch:
         return launches.gradient_launch(view, target, meta(1, ROWS, case.d, dtype=dtype), None, meta(1, ROWS))
     if case.kernel == "macro_gradient":
         block_kept = None if kept is None else kept[0]
-        return launches.macro_gradient_launch(view, target, block_rows, block_cols, block_kept, ds, meta(256), 1.0)
+        block = MacroBlock(block_rows, block_cols, ds, block_kept, meta(256), 1.0)
+        return launches.macro_gradient_launch(view, target, block)
     is_transposed = case.variant == "transposed"
     lines, depth = reversed(ds.shape) if is_transposed else ds.shape
     other, gradient = meta(depth, case.d, dtype=dtype), meta(lines, case.d)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import DTYPE_CODES
-from contrastive_ops.backends.gpu.kernels import Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.kernels import MacroBlock, Partials, Stripes, ceil_div
 from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.relations import Clause
 
@@ -82,28 +82,20 @@ class CudaKernels:
             stream=self.stream,
         )
 
-    def macro_gradient(
-        self,
-        view: View,
-        rows: slice,
-        cols: slice,
-        kept: Tensor | None,
-        ds: Tensor,
-        d_scale: Tensor | None,
-        d_scale_weight: float,
-    ) -> None:
-        assert kept is None
+    def macro_gradient(self, view: View, block: MacroBlock) -> None:
+        assert block.kept is None
+        block_rows, block_cols = block.ds.shape
         self.module.macro_gradient_bwd(
             self._path(view.rows.embeddings, view.cols.embeddings),
             self._matrix(view),
-            ds_block=ds.data_ptr(),
-            ds_stride=ds.stride(0),
-            d_scale=_address(d_scale),
-            d_scale_weight=d_scale_weight,
-            first_row=rows.start,
-            first_col=cols.start,
-            block_rows=rows.stop - rows.start,
-            block_cols=cols.stop - cols.start,
+            ds_block=block.ds.data_ptr(),
+            ds_stride=block.ds.stride(0),
+            d_scale=_address(block.d_scale),
+            d_scale_weight=block.d_scale_weight,
+            first_row=block.rows.start,
+            first_col=block.cols.start,
+            block_rows=block_rows,
+            block_cols=block_cols,
             stream=self.stream,
         )
 

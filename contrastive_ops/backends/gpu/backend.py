@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import Wanted
-from contrastive_ops.backends.gpu.kernels import MACRO_BYTES, MACRO_ROWS, Kernels, Partials, plan_stripes
+from contrastive_ops.backends.gpu.kernels import MACRO_BYTES, MACRO_ROWS, Kernels, MacroBlock, Partials, plan_stripes
 from contrastive_ops.backends.gpu.view import Lines, View, view_columns, view_rows
 from contrastive_ops.problem import Gradients, Problem, Statistics
 
@@ -239,19 +239,19 @@ def _macro_gradients(
     dq_sum, dk_sum = sums
     start = 0
     for (b, (rows, cols)), count in zip(((b, block) for b in range(batch) for block in blocks), counts, strict=True):
-        block = ds[: rows.stop - rows.start, : cols.stop - cols.start]
         part = None if terms is None else terms[start : start + count]
         start += count
+        block_ds = ds[: rows.stop - rows.start, : cols.stop - cols.start]
         # the sum over both roles counts a pair twice, and only half of the blocks off the diagonal are visited
         weight = 0.5 if self_similarity and rows == cols else 1.0
         products = None if kept is None else kept[b]
-        kernels.macro_gradient(view.at(b), rows, cols, products, block, part, weight)
+        kernels.macro_gradient(view.at(b), MacroBlock(rows, cols, block_ds, products, part, weight))
         if dq_sum is not None:
-            kernels.macro_product(block, keys[b, cols], dq_sum[b, rows], False)
+            kernels.macro_product(block_ds, keys[b, cols], dq_sum[b, rows], False)
             if self_similarity and rows != cols:
-                kernels.macro_product(block, queries[b, rows], dq_sum[b, cols], True)
+                kernels.macro_product(block_ds, queries[b, rows], dq_sum[b, cols], True)
         if dk_sum is not None:
-            kernels.macro_product(block, queries[b, rows], dk_sum[b, cols], True)
+            kernels.macro_product(block_ds, queries[b, rows], dk_sum[b, cols], True)
     factor = view.scale if view.unit is None else view.scale / view.unit
     for total, gradient in zip(sums, gradients, strict=True):
         if total is not None and gradient is not None:

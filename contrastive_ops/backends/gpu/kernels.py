@@ -29,6 +29,17 @@ class Stripes(NamedTuple):
     num_col_stripes: int
 
 
+class MacroBlock(NamedTuple):
+    """The pairs `rows` x `cols` of one batch entry, and where their part of the gradient goes."""
+
+    rows: slice
+    cols: slice
+    ds: Tensor  # [rows, cols] of the workspace, dtype of the embeddings
+    kept: Tensor | None  # [M, N]: <q_i, k_j> from the score pass, which spare the product
+    d_scale: Tensor | None  # [programs]: partial sums of dS_ij <q_i, k_j>
+    d_scale_weight: float  # what a pair of this block counts in d_scale
+
+
 class Kernels(Protocol):
     """Kernels for one dtype on one architecture. A method puts one launch on the stream and returns."""
 
@@ -66,18 +77,8 @@ class Kernels(Protocol):
         """The rows' gradients in one kernel: d_rows_i = scale * sum_j dS_ij k_j (only if `owns_rows`),
         d_bias_i = sum_j dS_ij, d_scale_i = sum_j dS_ij <q_i, k_j>."""
 
-    def macro_gradient(
-        self,
-        view: View,
-        rows: slice,
-        cols: slice,
-        kept: Tensor | None,
-        ds: Tensor,
-        d_scale: Tensor | None,
-        d_scale_weight: float,
-    ) -> None:
-        """unit * dS of the pairs `rows` x `cols` of a single batch entry into `ds`, with partial sums for d_scale.
-        `kept [M, N]` spares the product."""
+    def macro_gradient(self, view: View, block: MacroBlock) -> None:
+        """unit * dS of the block, of a view of one batch entry."""
 
     def macro_product(self, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
         """gradient `[lines, D]` += dS other, or dS^T other, with `other [depth, D]` and dS a view of its workspace."""

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from contrastive_ops.backends.gpu.kernels import Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.kernels import MacroBlock, Partials, Stripes, ceil_div
 from contrastive_ops.backends.gpu.view import View
 from contrastive_ops.backends.triton.tiles import (
     INTERPRETER,
@@ -85,17 +85,8 @@ class TritonKernels:
     def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
         gradient_launch(view, self.target, d_rows, d_bias, d_scale).run()
 
-    def macro_gradient(
-        self,
-        view: View,
-        rows: slice,
-        cols: slice,
-        kept: Tensor | None,
-        ds: Tensor,
-        d_scale: Tensor | None,
-        d_scale_weight: float,
-    ) -> None:
-        macro_gradient_launch(view, self.target, rows, cols, kept, ds, d_scale, d_scale_weight).run()
+    def macro_gradient(self, view: View, block: MacroBlock) -> None:
+        macro_gradient_launch(view, self.target, block).run()
 
     def macro_product(self, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
         macro_product_launch(self.target, ds, other, gradient, transposed).run()
@@ -198,32 +189,22 @@ def _macro_tile(target: Target, d: int, is_kept: bool) -> Tile:
     return tile
 
 
-def macro_gradient_launch(
-    view: View,
-    target: Target,
-    rows: slice,
-    cols: slice,
-    kept: Tensor | None,
-    ds: Tensor,
-    d_scale: Tensor | None,
-    d_scale_weight: float,
-) -> Launch:
-    *_, d = view.sizes
-    block_m, block_n, block_d, warps, stages = _macro_tile(target, d, kept is not None)
-    block_rows, block_cols = rows.stop - rows.start, cols.stop - cols.start
+def macro_gradient_launch(view: View, target: Target, block: MacroBlock) -> Launch:
+    block_m, block_n, block_d, warps, stages = _macro_tile(target, view.sizes[3], block.kept is not None)
+    block_rows, block_cols = block.ds.shape
     return Launch(
         macro_bwd.macro_gradient_kernel,
         (ceil_div(block_rows, block_m), ceil_div(block_cols, block_n)),
         {
             **_matrix(view, target, block_m, block_n, block_d),
             "unit": view.unit,
-            "kept": kept,
-            "ds_block": ds,
-            "ds_stride": ds.stride(0),
-            "d_scale": d_scale,
-            "d_scale_weight": d_scale_weight,
-            "first_row": rows.start,
-            "first_col": cols.start,
+            "kept": block.kept,
+            "ds_block": block.ds,
+            "ds_stride": block.ds.stride(0),
+            "d_scale": block.d_scale,
+            "d_scale_weight": block.d_scale_weight,
+            "first_row": block.rows.start,
+            "first_col": block.cols.start,
             "block_rows": block_rows,
             "block_cols": block_cols,
             "PRECISION": target.input_precision,
