@@ -27,6 +27,24 @@ def statistics_sum(inputs, case, backend):
     return sum((value * value.detach().cos()).sum() for value in statistics if value is not None)
 
 
+@pytest.mark.parametrize("layout", ["every second", "expanded"])
+def test_biases_in_any_layout(layout, backend):
+    """Vectors that are not contiguous give what their copies give."""
+    queries, keys = (x.requires_grad_() for x in make_pairs(40, 24))
+    results = []
+    for copied in (False, True):
+        every_second = torch.linspace(-1, 1, 80)
+        biases = [every_second[::2], every_second[1::2]] if layout == "every second" else [torch.ones(1).expand(40)] * 2
+        row_bias, col_bias = (bias.clone() if copied else bias for bias in biases)
+        found = similarity_statistics(
+            queries, keys, scale=5.0, row_bias=row_bias, col_bias=col_bias, columns=True, backend=backend
+        )
+        total = found.row_lse.sum() + found.col_lse.square().sum()
+        results.append([found.row_lse, found.col_lse, *torch.autograd.grad(total, (queries, keys))])
+    for value, expected in zip(*results, strict=True):
+        torch.testing.assert_close(value, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("rows, columns", [(True, True), (True, False), (False, True)])
 def test_any_subset_of_gradients_is_the_same(rows, columns, backend):
     """31 subsets of five inputs: each gradient is the one of the full set, the others are not computed."""

@@ -53,8 +53,8 @@ class GpuBackend(ABC):
         kernels = self.kernels(problem)
         state = problem.queries.new_empty((self.state_bytes(problem),), dtype=torch.uint8)
         problem = _with_unit_stride(problem)
-        row_lines = Lines(problem.row_bias, None, None, None)
-        col_lines = Lines(problem.col_bias, None, None, None)
+        row_lines = _lines(problem.row_bias, None, None, None)
+        col_lines = _lines(problem.col_bias, None, None, None)
         has_sums = problem.positives is not None
         if problem.self_similarity:
             view = view_rows(problem, row_lines, row_lines)
