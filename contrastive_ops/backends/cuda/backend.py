@@ -46,7 +46,7 @@ class CudaBackend(GpuBackend):
 
     def kernels(self, problem: Problem) -> Kernels:
         device = problem.queries.device
-        on_gpu = device.type == "cuda"
+        on_gpu = device.type == "cuda" and torch.cuda.is_available()  # a fake tensor needs none
         stream = torch.cuda.current_stream(device).cuda_stream if on_gpu else 0
         has_hopper = _is_hopper(device) and self.module.HAS_HOPPER if self.has_hopper is None else self.has_hopper
         return CudaKernels(self.module, problem.queries.dtype, stream, has_hopper)
