@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import DTYPE_CODES
-from contrastive_ops.backends.gpu.kernels import MacroBlock, Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, MacroBlock, Partials, Stripes, ceil_div
 from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.relations import Clause
 
-MAX_STRIPES = 32  # of rows and of columns in the score pass: 1024 blocks, and partials of 256 bytes a line
 COPY_BYTES = 16  # what the copy engine of sm_90 wants addresses and strides to be multiples of
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from contrastive_ops.backends.gpu.view import View
 
 MACRO_BYTES = 16 * 1024 * 1024  # a macro-block of dS: less than half of the second-level cache of every GPU listed
+MAX_STRIPES = 32  # of rows and of columns in the score pass: 1024 programs, and partials of 256 bytes a line
 MACRO_ROWS = 2048  # and 4096 columns in half precision: enough programs for all products of a block
 
 

@@ -8,13 +8,12 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from contrastive_ops.backends.gpu.kernels import MacroBlock, Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, MacroBlock, Partials, Stripes, ceil_div
 from contrastive_ops.backends.gpu.view import View
 from contrastive_ops.backends.triton.tiles import (
     INTERPRETER,
     INTERPRETER_STRIPES,
     KEPT_GRADIENT,
-    MAX_STRIPES,
     Tile,
     find_tile,
     has_descriptors,

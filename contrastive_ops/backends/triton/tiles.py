@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 INTERPRETER = "interpreter"  # TRITON_INTERPRET=1: small tiles, so that small problems cross every border
 ANY_D = sys.maxsize
-MAX_STRIPES = 32  # of rows and of columns in the score pass: 1024 programs, and partials of 256 bytes a line
 DESCRIPTOR_ARCHS = ("sm_90", "sm_100")
 INTERPRETER_STRIPES = 3  # several tiles in a stripe
 
