@@ -202,7 +202,8 @@ def check_modalities(
             )
         if modality.dim() != anchor.dim() or modality.shape[:-2] != anchor.shape[:-2]:
             raise ValueError(
-                f"anchor and {name} must agree in all but their rows, got {_shape(anchor)} and {_shape(modality)}"
+                f"anchor and {name} must both be [rows, D] or [B, rows, D], "
+                f"got shapes {_shape(anchor)} and {_shape(modality)}"
             )
         if modality.shape[-1] != anchor.shape[-1]:
             raise ValueError(

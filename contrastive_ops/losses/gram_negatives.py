@@ -38,7 +38,7 @@ def gram_negatives(
         seed: makes the draw repeatable; None draws with PyTorch's global generator.
 
     Returns:
-        (tuples, anchors), `[N]` int64 each: tuple `tuples[i]` goes with anchor i, anchor `anchors[j]` with tuple j. Without
+        (tuples, anchors), `[N]` int64 each: tuple `tuples[i]` is for anchor i, anchor `anchors[j]` for tuple j. Without
         gradient; memory as of `gram_nearest`.
 
     Raises:
