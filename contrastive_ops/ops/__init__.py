@@ -1,14 +1,17 @@
 """Differentiable primitives that the losses are made of."""
 
-from contrastive_ops.ops.merge import merge_lse
+from contrastive_ops.ops.merge import merge_lse, merged_along
 from contrastive_ops.ops.row_cross_entropy import cross_entropy_of_positive, summed_row_cross_entropy
+from contrastive_ops.ops.softmax_mean import softmax_mean
 from contrastive_ops.ops.statistics import similarity_statistics
 from contrastive_ops.ops.streamed import streamed_row_lse
 
 __all__ = [
     "cross_entropy_of_positive",
     "merge_lse",
+    "merged_along",
     "similarity_statistics",
+    "softmax_mean",
     "streamed_row_lse",
     "summed_row_cross_entropy",
 ]

@@ -11,9 +11,9 @@ from torch import Tensor
 from contrastive_ops.backends import check_backend_name
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.schema import differentiable_inputs, flatten
+from contrastive_ops.ops.softmax_mean import lse_and_gradient
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
-    Gradients,
     Problem,
     autocast,
     build_problem,
@@ -145,16 +145,7 @@ def _chunk_problem(scaled: Tensor, chunk: Tensor, workspace_bytes: int) -> Probl
 
 
 def _chunk_lse_and_mean(problem: Problem, backend: str | None, with_mean: bool) -> tuple[Tensor, Tensor | None]:
-    inputs = differentiable_inputs(problem)
-    settings = flatten(problem, backend, keep_scores=with_mean)
-    *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
-    lse = statistics[0]
-    if not with_mean:
-        return lse, None
-    # the gradient of sum_i lse_i in the (folded) queries is the mean itself
-    upstream = (torch.ones_like(lse), None, None, None)
-    wanted = [name == "queries" for name in Gradients._fields]
-    mean = torch.ops.contrastive_ops.similarity_statistics_backward(
-        *inputs, *settings, *statistics, state, *upstream, wanted
-    )[0]
-    return lse, mean
+    if with_mean:  # the gradient of sum_i lse_i in the (folded) queries is the mean itself
+        return lse_and_gradient(problem, backend, "queries")
+    settings = flatten(problem, backend, keep_scores=False)
+    return torch.ops.contrastive_ops.similarity_statistics(*differentiable_inputs(problem), *settings)[0], None

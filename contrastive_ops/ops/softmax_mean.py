@@ -1,0 +1,105 @@
+"""Softmax-weighted mean of values beside the keys: soft targets of a frozen teacher, never stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.backends import check_backend_name
+from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.schema import differentiable_inputs, flatten
+from contrastive_ops.problem import (
+    DEFAULT_WORKSPACE_BYTES,
+    Gradients,
+    Problem,
+    autocast,
+    build_problem,
+    check_embeddings,
+    statistics_dtype,
+)
+from contrastive_ops.relations import all_pairs
+
+
+def softmax_mean(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    scale: float = 1.0,
+    col_bias: Tensor | None = None,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> Tensor:
+    """u_i = sum_j p_ij v_j with p_ij = softmax_j(scale * <q_i, k_j> + col_bias_j), a constant of the gradient.
+
+    Values are laid beside the keys, where queries have zeros, so that scores do not see them:
+
+        queries [scale q_i, 0],    keys [k_j, v_j]:  the gradient of sum_i lse_i in query i is [ . , u_i ]
+        queries [scale q_i, du_i], keys [k_j, 0]:    its gradient in key j is [ . , dv_j ],  dv_j = sum_i p_ij du_i
+
+    Args:
+        queries: `[M, D]`, keys: `[N, D]`, values: `[N, E]`; only values receive a gradient.
+        scale, col_bias, workspace_bytes, backend: as in `similarity_statistics`.
+
+    Returns:
+        `[M, E]`, float32 (float64 for float64 queries).
+    """
+    check_backend_name(backend)
+    for name, value in (("queries", queries), ("keys", keys), ("values", values)):
+        check_embeddings(name, value)
+    dtype = statistics_dtype(queries.dtype)
+    queries, keys = (autocast(x.detach()).to(dtype) for x in (queries, keys))
+    bias = None if col_bias is None else col_bias.detach()
+    mean: Tensor = _SoftmaxMean.apply(values.to(dtype), queries * scale, keys, bias, workspace_bytes, backend)  # type: ignore[no-untyped-call]
+    return mean
+
+
+class _SoftmaxMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values, scaled, keys, bias, workspace_bytes, backend):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(values, scaled, keys, bias)
+        ctx.settings = workspace_bytes, backend
+        blank = values.new_zeros(scaled.shape[0], values.shape[1])
+        problem = _problem(torch.cat((scaled, blank), 1), torch.cat((keys, values), 1), bias, workspace_bytes)
+        return lse_and_gradient(problem, backend, "queries")[1][:, keys.shape[1] :].contiguous()
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, d_mean):  # type: ignore[no-untyped-def]
+        values, scaled, keys, bias = ctx.saved_tensors
+        workspace_bytes, backend = ctx.settings
+        queries = torch.cat((scaled, d_mean), 1)
+        problem = _problem(queries, torch.cat((keys, torch.zeros_like(values)), 1), bias, workspace_bytes)
+        d_values = lse_and_gradient(problem, backend, "keys")[1][:, keys.shape[1] :]
+        return d_values, None, None, None, None, None
+
+
+def lse_and_gradient(problem: Problem, backend: str | None, name: str) -> tuple[Tensor, Tensor]:
+    """(row_lse, gradient of sum_i row_lse_i in the input of that name), outside of autograd."""
+    inputs = differentiable_inputs(problem)
+    settings = flatten(problem, backend, keep_scores=True)
+    *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
+    upstream = (torch.ones_like(statistics[0]), None, None, None)
+    wanted = [field == name for field in Gradients._fields]
+    gradients = torch.ops.contrastive_ops.similarity_statistics_backward(
+        *inputs, *settings, *statistics, state, *upstream, wanted
+    )
+    return statistics[0], gradients[Gradients._fields.index(name)]
+
+
+def _problem(queries: Tensor, keys: Tensor, bias: Tensor | None, workspace_bytes: int) -> Problem:
+    with torch.autocast(queries.device.type, enabled=False):  # inputs have been rounded by it
+        return build_problem(
+            queries,
+            keys,
+            scale=1.0,
+            row_bias=None,
+            col_bias=bias,
+            candidates=all_pairs(),
+            positives=None,
+            rows=True,
+            columns=False,
+            workspace_bytes=workspace_bytes,
+        )
