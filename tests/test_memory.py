@@ -3,11 +3,16 @@
 Measured as the high-water mark of the resident set in a fresh process, after a small run that loads the libraries.
 """
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import contrastive_ops
+from bench.objectives import CALLS
 
 MIB = 1 << 20
 # every tensor of some size is mapped, and unmapped when it dies: glibc would else raise this threshold as it goes and
@@ -42,12 +47,43 @@ print(step(n))
 """
 
 
-def added_peak(name, n, d, budget, backend):
-    arguments = [sys.executable, "-c", SCRIPT, name, *map(str, (n, d, budget)), backend]
-    environment = os.environ | RETURN_FREED_MEMORY
-    process = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+# every loss in turn, in one process: the high-water mark starts anew for each
+EVERY_LOSS = """
+import json, re, sys, torch
+from bench.objectives import CALLS
+from contrastive_ops.testing import make_pairs
+
+def status(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+
+n, d, backend = *map(int, sys.argv[1:3]), sys.argv[3]
+torch.set_num_threads(2)
+
+def step(call, n):
+    a, b = (x.requires_grad_() for x in make_pairs(n, d))
+    before = status("VmRSS")
+    open("/proc/self/clear_refs", "w").write("5")  # resets VmHWM
+    call(a, b, workspace_bytes=0, backend=backend).backward()
+    return status("VmHWM") - before
+
+found = {}
+for name, call in CALLS.items():
+    step(call, 300)
+    found[name] = step(call, n)
+print(json.dumps(found))
+"""
+
+
+def run(script, *arguments):
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    root = Path(__file__).parent.parent  # where bench lies
+    process = subprocess.run(command, capture_output=True, text=True, env=os.environ | RETURN_FREED_MEMORY, cwd=root)
     assert process.returncode == 0, process.stderr
-    return int(process.stdout)
+    return json.loads(process.stdout)
+
+
+def added_peak(name, n, d, budget, backend):
+    return run(SCRIPT, name, n, d, budget, backend)
 
 
 @pytest.mark.parametrize("budget", [0, 16 * MIB])
@@ -75,3 +111,14 @@ def test_a_large_batch_needs_little():
 def test_the_measure_sees_a_stored_matrix():
     """The reference backend stores it, so this test would notice."""
     assert added_peak("clip", 4096, 64, 0, "reference") >= 4096 * 4096 * 4
+
+
+def test_no_loss_stores_the_matrix():
+    """16384 x 16384 scores would take 1 GiB, a mask of bytes 256 MiB; embeddings of D = 16 take 1 MiB."""
+    measured = run(EVERY_LOSS, 16384, 16, "cpu")
+    assert {name: peak // MIB for name, peak in measured.items() if peak > 48 * MIB} == {}
+
+
+def test_every_loss_is_measured():
+    functions = [name for name in contrastive_ops.losses.__all__ if name[0].islower()]
+    assert [name for name in functions if not any(call.startswith(name) for call in CALLS)] == []

@@ -8,18 +8,9 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
+from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
-from contrastive_ops.ops.schema import differentiable_inputs, flatten
-from contrastive_ops.problem import (
-    DEFAULT_WORKSPACE_BYTES,
-    Gradients,
-    Problem,
-    autocast,
-    build_problem,
-    check_embeddings,
-    statistics_dtype,
-)
-from contrastive_ops.relations import all_pairs
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings, statistics_dtype
 
 
 def softmax_mean(
@@ -62,7 +53,7 @@ class _SoftmaxMean(torch.autograd.Function):
         ctx.save_for_backward(values, scaled, keys, bias)
         ctx.settings = workspace_bytes, backend
         blank = values.new_zeros(scaled.shape[0], values.shape[1])
-        problem = _problem(torch.cat((scaled, blank), 1), torch.cat((keys, values), 1), bias, workspace_bytes)
+        problem = row_lse_problem(torch.cat((scaled, blank), 1), torch.cat((keys, values), 1), bias, workspace_bytes)
         return lse_and_gradient(problem, backend, "queries")[1][:, keys.shape[1] :].contiguous()
 
     @staticmethod
@@ -71,35 +62,6 @@ class _SoftmaxMean(torch.autograd.Function):
         values, scaled, keys, bias = ctx.saved_tensors
         workspace_bytes, backend = ctx.settings
         queries = torch.cat((scaled, d_mean), 1)
-        problem = _problem(queries, torch.cat((keys, torch.zeros_like(values)), 1), bias, workspace_bytes)
+        problem = row_lse_problem(queries, torch.cat((keys, torch.zeros_like(values)), 1), bias, workspace_bytes)
         d_values = lse_and_gradient(problem, backend, "keys")[1][:, keys.shape[1] :]
         return d_values, None, None, None, None, None
-
-
-def lse_and_gradient(problem: Problem, backend: str | None, name: str) -> tuple[Tensor, Tensor]:
-    """(row_lse, gradient of sum_i row_lse_i in the input of that name), outside of autograd."""
-    inputs = differentiable_inputs(problem)
-    settings = flatten(problem, backend, keep_scores=True)
-    *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
-    upstream = (torch.ones_like(statistics[0]), None, None, None)
-    wanted = [field == name for field in Gradients._fields]
-    gradients = torch.ops.contrastive_ops.similarity_statistics_backward(
-        *inputs, *settings, *statistics, state, *upstream, wanted
-    )
-    return statistics[0], gradients[Gradients._fields.index(name)]
-
-
-def _problem(queries: Tensor, keys: Tensor, bias: Tensor | None, workspace_bytes: int) -> Problem:
-    with torch.autocast(queries.device.type, enabled=False):  # inputs have been rounded by it
-        return build_problem(
-            queries,
-            keys,
-            scale=1.0,
-            row_bias=None,
-            col_bias=bias,
-            candidates=all_pairs(),
-            positives=None,
-            rows=True,
-            columns=False,
-            workspace_bytes=workspace_bytes,
-        )

@@ -9,19 +9,17 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
+from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.schema import differentiable_inputs, flatten
-from contrastive_ops.ops.softmax_mean import lse_and_gradient
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
     Problem,
     autocast,
-    build_problem,
     check_embeddings,
     check_scale,
     statistics_dtype,
 )
-from contrastive_ops.relations import all_pairs
 
 CHUNK_ROWS = 65536  # a tensor of keys is walked in slices of this many rows
 
@@ -129,19 +127,7 @@ def _check_chunk(chunk: Tensor, queries: Tensor) -> None:
 
 def _chunk_problem(scaled: Tensor, chunk: Tensor, workspace_bytes: int) -> Problem:
     _check_chunk(chunk, scaled)
-    with torch.autocast(scaled.device.type, enabled=False):
-        return build_problem(
-            scaled,
-            chunk.to(scaled),
-            scale=1.0,
-            row_bias=None,
-            col_bias=None,
-            candidates=all_pairs(),
-            positives=None,
-            rows=True,
-            columns=False,
-            workspace_bytes=workspace_bytes,
-        )
+    return row_lse_problem(scaled, chunk.to(scaled), None, workspace_bytes)
 
 
 def _chunk_lse_and_mean(problem: Problem, backend: str | None, with_mean: bool) -> tuple[Tensor, Tensor | None]:
