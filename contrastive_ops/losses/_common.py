@@ -1,13 +1,11 @@
-"""What the losses share: reduction, temperature, and checks of inputs and settings."""
+"""What the losses share: reduction, temperature, and the scores of pairs."""
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
-from contrastive_ops.problem import autocast, check_embeddings, check_scale, statistics_dtype
+from contrastive_ops.losses._checks import check_choice, check_matrix
+from contrastive_ops.problem import autocast, check_scale, statistics_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -60,38 +58,6 @@ def in_statistics_dtype(embeddings: Tensor) -> Tensor:
     """As the scores see them: rounded by autocast if that is on, then widened."""
     embeddings = autocast(embeddings)
     return embeddings.to(statistics_dtype(embeddings.dtype))
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise unless `value` is one of the words."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def check_number(name: str, value: float, low: float, high: float = math.inf, *, low_belongs: bool = True) -> None:
-    """Raise unless low <= value < high (low < value if `low_belongs` is False)."""
-    expected = f"in {'[' if low_belongs else '('}{low:g}, {high:g})"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a float {expected}, got {type(value).__name__}")
-    if not ((low <= value if low_belongs else low < value) and value < high):
-        raise ValueError(f"{name} must be {expected}, got {value}")
-
-
-def check_matrix(name: str, value: Tensor) -> None:
-    """Raise unless `value` is a floating `[N, D]` tensor."""
-    check_embeddings(name, value)
-    if value.dim() != 2:
-        raise ValueError(f"{name} must be [N, D], got shape {tuple(value.shape)}")
-
-
-def check_row_integers(name: str, value: Tensor, length: int | None = None) -> None:
-    """Raise unless `value` is an integer tensor `[length]` (of any length by default): ids, labels or indices."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
-        raise TypeError(f"{name} must be integers, got {value.dtype}")
-    if value.dim() != 1 or (length is not None and value.shape[0] != length):
-        raise ValueError(f"{name} must have shape [{'K' if length is None else length}], got {tuple(value.shape)}")
 
 
 def check_pairs(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:

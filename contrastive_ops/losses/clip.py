@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_choice,
-    check_number,
-    check_pairs,
-    check_reduction,
-    in_statistics_dtype,
-    reduce,
-)
+from contrastive_ops.losses._checks import check_choice, check_number
+from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, reduce
 from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from contrastive_ops.losses._common import check_pairs
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses.clip import clip_loss
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
@@ -40,6 +41,8 @@ def clip_rocket_loss(
     """
     if len(image_views) != len(text_views):
         raise ValueError(f"expected as many image views as text views, got {len(image_views)} and {len(text_views)}")
+    for image, text in zip(image_views, text_views, strict=True):
+        check_pairs("every image view", image, "every text view", text)
     views = len(image_views)
 
     def clip(image: Tensor, text: Tensor, scale: float | Tensor, smoothing: float) -> Tensor:

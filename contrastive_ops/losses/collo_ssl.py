@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from contrastive_ops.losses._checks import check_matrix, check_vector
 from contrastive_ops.losses._common import (
-    check_matrix,
     check_reduction,
     in_statistics_dtype,
     inverse_temperature,
@@ -55,14 +55,21 @@ def collo_ssl(
     check_reduction(reduction)
     check_matrix("anchors", anchors)
     n = anchors.shape[0]
-    for name, devices in (("positives", positives), ("negatives", negatives)):
+    for name, devices, log_weights in (
+        ("positives", positives, log_positive_weights),
+        ("negatives", negatives, log_negative_weights),
+    ):
         check_embeddings(name, devices)
         if devices.dim() != 3 or devices.shape[1:] != anchors.shape:
             raise ValueError(
                 f"{name} must be [devices, N, D], N and D of the anchors, got shape {tuple(devices.shape)}"
             )
+        if log_weights is not None:
+            check_vector(f"log weights of {name}", log_weights, devices.shape[0])
     if positives.shape[0] == 0:
         raise ValueError("positives must hold at least one device, got none")
+    if samples is not None and (samples.dim() != 2 or samples.shape[1] != n):
+        raise ValueError(f"samples must be [R, N={n}], got shape {tuple(samples.shape)}")
     scale = inverse_temperature(temperature)
     positive = _weighted(paired_scores(anchors, positives, scale), log_positive_weights)  # [P, N]
     if samples is not None:

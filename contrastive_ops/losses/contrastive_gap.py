@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from contrastive_ops.losses._checks import check_number
+from contrastive_ops.losses._common import check_pairs
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses.clip import clip_loss
 from contrastive_ops.losses.uniformity import alignment, cross_uniformity, uniformity
@@ -34,6 +36,8 @@ def contrastive_gap_loss(
     Returns:
         0-dim, float32 (float64 for float64 features). One pass for `clip_loss`, two triangles, one pass if `across`.
     """
+    check_pairs("image_features", image_features, "text_features", text_features)
+    check_number("t", t, 0.0, low_belongs=False)
     options: dict[str, Any] = {"workspace_bytes": workspace_bytes, "backend": backend}
     total = clip_loss(image_features, text_features, logit_scale, **options)
     total = total + alignment(image_features, text_features)

@@ -8,14 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_number,
-    check_pairs,
-    check_reduction,
-    inverse_temperature,
-    paired_scores,
-    reduce,
-)
+from contrastive_ops.losses._checks import check_number
+from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, paired_scores, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.losses._views import other_instances

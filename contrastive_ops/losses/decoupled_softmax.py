@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from contrastive_ops.losses._checks import check_ids, check_matrix
 from contrastive_ops.losses._common import (
-    check_matrix,
     check_reduction,
-    check_row_integers,
     in_statistics_dtype,
     inverse_temperature,
     paired_scores,
@@ -54,8 +53,8 @@ def decoupled_softmax(
     check_reduction(reduction)
     check_matrix("queries", queries)
     check_matrix("keys", keys)
-    check_row_integers("query_ids", query_ids, queries.shape[0])
-    check_row_integers("key_ids", key_ids, keys.shape[0])
+    check_ids("query_ids", query_ids, queries.shape[0])
+    check_ids("key_ids", key_ids, keys.shape[0])
     scale, pairs = inverse_temperature(temperature), different(query_ids, key_ids)
     lse = row_lse(queries, keys, scale=scale, candidates=pairs, workspace_bytes=workspace_bytes, backend=backend)
     columns, is_positive = _positive_columns(query_ids, key_ids)

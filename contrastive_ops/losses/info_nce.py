@@ -7,13 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_pairs,
-    check_reduction,
-    inverse_temperature,
-    paired_scores,
-    reduce,
-)
+from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, paired_scores, reduce
 from contrastive_ops.losses._directions import competing
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_cross_entropy, row_lse

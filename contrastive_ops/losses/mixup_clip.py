@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from contrastive_ops.losses._checks import check_indices, check_vector
 from contrastive_ops.losses._common import (
     check_pairs,
     check_reduction,
-    check_row_integers,
     in_statistics_dtype,
     inverse_temperature,
     paired_scores,
@@ -52,11 +52,8 @@ def mixup_clip_loss(
     """
     check_reduction(reduction)
     check_pairs("mixed", mixed, "keys", keys)
-    check_row_integers("partner", partner, mixed.shape[0])
-    if not isinstance(share, Tensor) or share.shape != partner.shape:
-        raise ValueError(
-            f"share must be a tensor of shape {tuple(partner.shape)}, got {getattr(share, 'shape', share)}"
-        )
+    check_indices("partner", partner, mixed.shape[0])
+    check_vector("share", share, mixed.shape[0])
     scale = inverse_temperature(temperature)
     rows, columns, own = pair_cross_entropies(mixed, keys, scale, workspace_bytes=workspace_bytes, backend=backend)
     with_partner, rest = paired_scores(mixed, in_statistics_dtype(keys)[partner], scale), 1.0 - share.to(own.dtype)

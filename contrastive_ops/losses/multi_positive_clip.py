@@ -6,7 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import check_matrix, check_reduction, check_row_integers, reduce_counted
+from contrastive_ops.losses._checks import check_ids, check_matrix
+from contrastive_ops.losses._common import check_reduction, reduce_counted
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.ops import similarity_statistics
@@ -44,8 +45,8 @@ def multi_positive_clip_loss(
     check_reduction(reduction)
     check_matrix("image_features", image_features)
     check_matrix("text_features", text_features)
-    check_row_integers("image_ids", image_ids, image_features.shape[0])
-    check_row_integers("text_ids", text_ids, text_features.shape[0])
+    check_ids("image_ids", image_ids, image_features.shape[0])
+    check_ids("text_ids", text_ids, text_features.shape[0])
     row_lse, row_sum, col_lse, col_sum = similarity_statistics(
         image_features,
         text_features,

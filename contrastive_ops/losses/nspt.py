@@ -6,13 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_pairs,
-    check_reduction,
-    check_row_integers,
-    inverse_temperature,
-    reduce,
-)
+from contrastive_ops.losses._checks import check_ids, check_indices
+from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, row_lse_and_sum, zero_without_candidates
@@ -55,11 +50,11 @@ def nspt(
     check_reduction(reduction)
     check_pairs("student", student, "teacher", teacher)
     n = student.shape[0]
-    check_row_integers("labels", labels, n)
+    check_ids("labels", labels, n)
     items = torch.arange(n, device=student.device)
     if anchors is None:
         anchors = items
-    check_row_integers("anchors", anchors)
+    check_indices("anchors", anchors)
     options = {"scale": inverse_temperature(temperature), "workspace_bytes": workspace_bytes, "backend": backend}
     queries, labels = student[anchors], labels[anchors]
     lse = row_lse(queries, student, candidates=different(anchors, items) if exclude_self else all_pairs(), **options)

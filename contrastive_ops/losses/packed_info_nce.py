@@ -6,13 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_matrix,
-    check_reduction,
-    check_row_integers,
-    inverse_temperature,
-    reduce_counted,
-)
+from contrastive_ops.losses._checks import check_indices, check_matrix
+from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_cross_entropy, row_lse_and_sum
 from contrastive_ops.ops import cross_entropy_of_positive
@@ -61,7 +56,7 @@ def packed_info_nce(
         if m and (n == 0 or n % m):
             raise ValueError(f"without targets N must be a multiple of M, at least M, got M={m}, N={n}")
         targets = columns[:: max(n // max(m, 1), 1)][:m]
-    check_row_integers("targets", targets, m)
+    check_indices("targets", targets, m)
     candidates = different(targets, columns)
     if (query_groups is None) != (key_groups is None):
         raise ValueError("query_groups and key_groups go together, got only one of them")

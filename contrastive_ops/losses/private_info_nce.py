@@ -6,13 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_reduction,
-    check_row_integers,
-    inverse_temperature,
-    paired_scores,
-    reduce_counted,
-)
+from contrastive_ops.losses._checks import check_indices
+from contrastive_ops.losses._common import check_reduction, inverse_temperature, paired_scores, reduce_counted
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.ops import cross_entropy_of_positive, merged_along
 from contrastive_ops.problem import check_embeddings
@@ -50,7 +45,7 @@ def private_info_nce(
             "queries must be [M, D] or [M, C, D] and candidates [M, C, D], "
             f"got shapes {tuple(queries.shape)} and {tuple(candidates.shape)}"
         )
-    check_row_integers("targets", targets, queries.shape[0])
+    check_indices("targets", targets, queries.shape[0])
     scores, counted = paired_scores(by_class, candidates, inverse_temperature(temperature)), targets >= 0
     is_target = torch.arange(scores.shape[1], device=scores.device) == targets[:, None]
     positive = scores.masked_fill(~is_target, 0.0).sum(1)

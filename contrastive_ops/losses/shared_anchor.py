@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import check_choice, inverse_temperature
+from contrastive_ops.losses._checks import check_choice
+from contrastive_ops.losses._common import check_pairs, inverse_temperature
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses.clip import clip_loss
 from contrastive_ops.losses.info_nce import info_nce
@@ -47,6 +48,8 @@ def shared_anchor_loss(
     check_choice("combine", combine, ("sum", "mean"))
     if len(others) == 0:
         raise ValueError("others must hold at least one set, got none")
+    for other in others:
+        check_pairs("anchors", anchors, "every set of others", other)
     options: dict[str, Any] = {"reduction": reduction, "workspace_bytes": workspace_bytes, "backend": backend}
     if symmetric:
         scale = inverse_temperature(temperature)

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_choice,
-    check_matrix,
-    check_reduction,
-    inverse_temperature,
-    reduce_counted,
-)
+from contrastive_ops.losses._checks import check_choice, check_ids, check_matrix
+from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, row_lse_and_sum
@@ -56,6 +51,7 @@ def sup_con(
     check_reduction(reduction)
     check_choice("mean", mean, ("outside", "inside"))
     check_matrix("features", features)
+    check_ids("labels", labels, features.shape[0])
     options = {"scale": inverse_temperature(temperature), "workspace_bytes": workspace_bytes, "backend": backend}
     count = count_same(labels, labels) - 1
     has_positive = count > 0

@@ -7,13 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_number,
-    check_pairs,
-    check_reduction,
-    in_statistics_dtype,
-    reduce,
-)
+from contrastive_ops.losses._checks import check_number
+from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, reduce
 from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse

@@ -8,15 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_matrix,
-    check_number,
-    check_pairs,
-    check_reduction,
-    in_statistics_dtype,
-    paired_scores,
-    reduce,
-)
+from contrastive_ops.losses._checks import check_matrix, check_number
+from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, paired_scores, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, zero_without_candidates
 from contrastive_ops.ops import cross_entropy_of_positive, merged_along

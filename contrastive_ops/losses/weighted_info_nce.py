@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from contrastive_ops.losses._checks import check_vector
 from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_cross_entropy, row_lse_and_sum
@@ -43,6 +44,7 @@ def weighted_info_nce(
     """
     check_reduction(reduction)
     check_pairs("queries", queries, "keys", keys)
+    check_vector("log_weights", log_weights, keys.shape[0])
     options = {
         "scale": inverse_temperature(temperature),
         "col_bias": log_weights,

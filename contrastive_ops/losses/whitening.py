@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import check_matrix, check_number, check_row_integers
+from contrastive_ops.losses._checks import check_indices, check_matrix, check_number
 from contrastive_ops.ops.once import differentiable_once
 
 
@@ -37,7 +37,7 @@ def shuffled_group_whitening(
         raise ValueError(f"group_size must be a divisor of D={d}, got {group_size}")
     if order is None:
         order = torch.randperm(d, device=features.device)
-    check_row_integers("order", order, d)
+    check_indices("order", order, d)
     with torch.autocast(features.device.type, enabled=False):
         x = features.to(torch.promote_types(features.dtype, torch.float32))[:, order]
         x = x.view(n, d // group_size, group_size).transpose(0, 1)  # [groups, N, g]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from contrastive_ops.ops.schema import differentiable_inputs, flatten
+from contrastive_ops.ops.schema import Settings
 from contrastive_ops.problem import Gradients, Problem, build_problem
 from contrastive_ops.relations import all_pairs
 
@@ -27,10 +29,11 @@ def row_lse_problem(queries: Tensor, keys: Tensor, col_bias: Tensor | None, work
         )
 
 
-def lse_and_gradient(problem: Problem, backend: str | None, name: str) -> tuple[Tensor, Tensor]:
-    """(lse, d sum_i lse_i / d input of that name): in the queries, the softmax-weighted means of the keys."""
-    inputs = differentiable_inputs(problem)
-    settings = flatten(problem, backend, keep_scores=True)
+def lse_and_gradient(inputs: Sequence[Tensor | None], settings: Settings, name: str) -> tuple[Tensor, Tensor]:
+    """(lse, d sum_i lse_i / d input of that name): in the queries, the softmax-weighted means of the keys.
+
+    `inputs` are those of the operators, `settings` those of a `row_lse_problem`.
+    """
     *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
     upstream = (torch.ones_like(statistics[0]), None, None, None)
     wanted = [field == name for field in Gradients._fields]

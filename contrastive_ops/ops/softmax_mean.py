@@ -10,6 +10,7 @@ from torch import Tensor
 from contrastive_ops.backends import check_backend_name
 from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.schema import differentiable_inputs, flatten
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings, statistics_dtype
 
 
@@ -41,27 +42,26 @@ def softmax_mean(
     for name, value in (("queries", queries), ("keys", keys), ("values", values)):
         check_embeddings(name, value)
     dtype = statistics_dtype(queries.dtype)
-    queries, keys = (autocast(x.detach()).to(dtype) for x in (queries, keys))
+    queries, keys, values = (autocast(x).to(dtype) for x in (queries.detach(), keys.detach(), values))
     bias = None if col_bias is None else col_bias.detach()
-    mean: Tensor = _SoftmaxMean.apply(values.to(dtype), queries * scale, keys, bias, workspace_bytes, backend)  # type: ignore[no-untyped-call]
+    mean: Tensor = _SoftmaxMean.apply(values, queries * scale, keys, bias, workspace_bytes, backend)  # type: ignore[no-untyped-call]
     return mean
 
 
 class _SoftmaxMean(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values, scaled, keys, bias, workspace_bytes, backend):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(values, scaled, keys, bias)
-        ctx.settings = workspace_bytes, backend
         blank = values.new_zeros(scaled.shape[0], values.shape[1])
         problem = row_lse_problem(torch.cat((scaled, blank), 1), torch.cat((keys, values), 1), bias, workspace_bytes)
-        return lse_and_gradient(problem, backend, "queries")[1][:, keys.shape[1] :].contiguous()
+        ctx.settings = flatten(problem, backend, keep_scores=True)
+        ctx.save_for_backward(values, scaled, keys, problem.scale, problem.col_bias)
+        _, gradient = lse_and_gradient(differentiable_inputs(problem), ctx.settings, "queries")
+        return gradient[:, keys.shape[1] :].contiguous()
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, d_mean):  # type: ignore[no-untyped-def]
-        values, scaled, keys, bias = ctx.saved_tensors
-        workspace_bytes, backend = ctx.settings
-        queries = torch.cat((scaled, d_mean), 1)
-        problem = row_lse_problem(queries, torch.cat((keys, torch.zeros_like(values)), 1), bias, workspace_bytes)
-        d_values = lse_and_gradient(problem, backend, "keys")[1][:, keys.shape[1] :]
-        return d_values, None, None, None, None, None
+        values, scaled, keys, scale, bias = ctx.saved_tensors
+        queries, keys_alone = torch.cat((scaled, d_mean), 1), torch.cat((keys, torch.zeros_like(values)), 1)
+        _, gradient = lse_and_gradient((queries, keys_alone, scale, None, bias), ctx.settings, "keys")
+        return gradient[:, keys.shape[1] :], None, None, None, None, None

@@ -131,7 +131,8 @@ def _chunk_problem(scaled: Tensor, chunk: Tensor, workspace_bytes: int) -> Probl
 
 
 def _chunk_lse_and_mean(problem: Problem, backend: str | None, with_mean: bool) -> tuple[Tensor, Tensor | None]:
+    inputs = differentiable_inputs(problem)
+    settings = flatten(problem, backend, keep_scores=with_mean)
     if with_mean:  # the gradient of sum_i lse_i in the (folded) queries is the mean itself
-        return lse_and_gradient(problem, backend, "queries")
-    settings = flatten(problem, backend, keep_scores=False)
-    return torch.ops.contrastive_ops.similarity_statistics(*differentiable_inputs(problem), *settings)[0], None
+        return lse_and_gradient(inputs, settings, "queries")
+    return torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)[0], None
