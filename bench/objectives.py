@@ -32,7 +32,7 @@ def main() -> None:
     def step(call: Call) -> Callable[[], None]:
         return lambda: call(x, y, backend=arguments.backend).backward()
 
-    jobs = {name: Job(name, "training", step(call), restart, repeats=True) for name, call in CALLS.items()}
+    jobs = {name: Job(name, "training", step(call), restart) for name, call in CALLS.items()}
     alternate(
         list(jobs.values()),
         rounds=arguments.rounds,

@@ -82,3 +82,27 @@ def test_every_export_is_documented():
 
     for name in contrastive_ops.__all__:
         assert getattr(contrastive_ops, name).__doc__, name
+
+
+def test_every_loss_is_in_the_table():
+    import contrastive_ops
+
+    text = (REPOSITORY / "docs" / "losses.md").read_text(encoding="utf-8")
+    missing = [name for name in contrastive_ops.losses.__all__ if name[0].islower() and f"`{name}" not in text]
+    assert missing == []
+
+
+def test_every_call_of_the_table_names_what_exists():
+    """Functions and keywords of the calls are those of the library."""
+    import inspect
+
+    import contrastive_ops
+
+    text = (REPOSITORY / "docs" / "losses.md").read_text(encoding="utf-8")
+    calls = re.findall(r"`(\w+)\(([^`]*)\)", text)
+    assert len(calls) > 30
+    for name, arguments in calls:
+        known = inspect.signature(getattr(contrastive_ops, name)).parameters
+        own = re.sub(r"\w+\([^()]*\)", "", arguments)  # without calls inside
+        unknown = {keyword for keyword in re.findall(r"(\w+)=", own) if keyword not in known}
+        assert unknown <= ({"logit_scale"} if name == "matryoshka" else set()), (name, unknown)
