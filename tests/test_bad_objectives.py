@@ -81,6 +81,18 @@ BAD = {
         lambda: ops.packed_info_nce(X, LONG, targets=IDS.float()),
         ("targets must be integers", "float32"),
     ),
+    "packed_target_beyond": (
+        lambda: ops.packed_info_nce(X, LONG, targets=IDS + 3),
+        ("targets must lie in [0, 7)", "from 3 to 7"),
+    ),
+    "private_target_beyond": (
+        lambda: ops.private_info_nce(X, torch.randn(N, 3, D), IDS - 1),
+        ("targets must lie in [0, 3)", "from -1 to 3"),
+    ),
+    "mixup_partner_negative": (
+        lambda: ops.mixup_clip_loss(X, Y, IDS - 1, torch.ones(N)),
+        ("partner must lie in [0, 5)", "from -1 to 3"),
+    ),
     "packed_groups": (
         lambda: ops.packed_info_nce(X, LONG, targets=IDS, query_groups=IDS),
         ("go together", "only one"),

@@ -50,11 +50,21 @@ def check_ids(name: str, value: Tensor, length: int | None = None) -> None:
     _check_length(name, value, length)
 
 
-def check_indices(name: str, value: Tensor, length: int | None = None) -> None:
-    """`check_ids`, and raise for bool, which would select instead of naming rows."""
+def check_indices(
+    name: str, value: Tensor, below: int, length: int | None = None, *, negative_ignores: bool = False
+) -> None:
+    """Raise unless `value` is an integer tensor `[length]` of indices in [0, below) (or negative, if that ignores).
+
+    It reads the values, except while a graph is compiled: on a GPU it waits for them.
+    """
     check_ids(name, value, length)
     if value.dtype == torch.bool:
         raise TypeError(f"{name} must be integers, got a mask (torch.bool): call .nonzero().squeeze(1)")
+    if torch.compiler.is_compiling() or value.numel() == 0:
+        return
+    least, largest = (int(x) for x in value.aminmax())
+    if largest >= below or (least < 0 and not negative_ignores):
+        raise ValueError(f"{name} must lie in [0, {below}), got values from {least} to {largest}")
 
 
 def _check_length(name: str, value: Tensor, length: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._checks import check_matrix, check_vector
+from contrastive_ops.losses._checks import check_indices, check_matrix, check_vector
 from contrastive_ops.losses._common import (
     check_reduction,
     in_statistics_dtype,
@@ -68,8 +68,10 @@ def collo_ssl(
             check_vector(f"log weights of {name}", log_weights, devices.shape[0])
     if positives.shape[0] == 0:
         raise ValueError("positives must hold at least one device, got none")
-    if samples is not None and (samples.dim() != 2 or samples.shape[1] != n):
-        raise ValueError(f"samples must be [R, N={n}], got shape {tuple(samples.shape)}")
+    if samples is not None:
+        check_indices("samples", samples.flatten() if isinstance(samples, Tensor) else samples, n)
+        if samples.dim() != 2 or samples.shape[1] != n:
+            raise ValueError(f"samples must be [R, N={n}], got shape {tuple(samples.shape)}")
     scale = inverse_temperature(temperature)
     positive = _weighted(paired_scores(anchors, positives, scale), log_positive_weights)  # [P, N]
     if samples is not None:
