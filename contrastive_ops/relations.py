@@ -75,6 +75,15 @@ class Relation:
             clause.row_ids is clause.col_ids if clause.uses_ids else clause.offset == 0 for clause in self.clauses
         )
 
+    def without_diagonal(self) -> Relation:
+        """Itself less the pairs (i, i)."""
+        holds_none = any(
+            (c.kind == ClauseKind.OFF_DIAGONAL and c.offset == 0)
+            or (c.kind == ClauseKind.DIFFERENT and c.row_ids is c.col_ids)
+            for c in self.clauses
+        )
+        return self if holds_none else self & off_diagonal()
+
     def for_rows(self, rows: slice) -> Relation:
         """The same relation for a contiguous part of the rows, renumbered from 0."""
         return Relation(

@@ -28,6 +28,12 @@ def lightly_ntxent() -> ModuleType:
         return importlib.import_module("lightly.loss.ntx_ent_loss")
 
 
+def lightly_loss(name: str) -> ModuleType:
+    """`name`: dcl_loss or hypersphere_loss."""
+    with _without_init("lightly", "lightly.loss", "lightly.utils"):
+        return importlib.import_module(f"lightly.loss.{name}")
+
+
 def metric_learning(name: str) -> ModuleType:
     """`name`: ntxent_loss or supcon_loss."""
     with _without_init("pytorch_metric_learning.losses", unused=("scipy", "scipy.stats", "tqdm")):

@@ -1,7 +1,11 @@
 """The documents' code runs, and the support table is the one that the backends give."""
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,16 +25,46 @@ def test_readme_block_runs_on_its_own(number):
     exec(compile(python_blocks("README.md")[number], f"README.md, block {number}", "exec"), {"__name__": "readme"})
 
 
-def test_the_added_loss_passes_its_own_tests():
-    """The blocks of docs/adding_a_loss.md in their order are a loss and its test functions."""
-    namespace = {"__name__": "adding_a_loss"}
-    for block in python_blocks("docs/adding_a_loss.md"):
-        # annotations of a block are its own matter; a __future__ import must stand first in its compilation
-        exec(compile(block, "docs/adding_a_loss.md", "exec"), namespace)
-    tests = [value for name, value in namespace.items() if name.startswith("test_")]
-    assert tests
-    for test in tests:
-        test()
+STAND_IN_FOR_CONFTEST = """
+import pytest
+import torch
+
+@pytest.fixture(params=["reference", "eager"])
+def backend(request):
+    return request.param
+"""
+
+
+def test_a_loss_is_added_by_the_letter(tmp_path):
+    """Every step of docs/adding_a_loss.md is done in a copy of the repository, whose tests then take the loss up."""
+    for folder in ("contrastive_ops", "tests/objectives", "bench"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("test_objectives.py", "test_memory.py", "comparison.py", "dense_losses.py"):
+        shutil.copy(REPOSITORY / "tests" / name, tmp_path / "tests" / name)
+    # the real one loads the interpreters of GPU kernels
+    (tmp_path / "tests" / "conftest.py").write_text(STAND_IN_FOR_CONFTEST)
+
+    text = (REPOSITORY / "docs/adding_a_loss.md").read_text(encoding="utf-8")
+    # some blocks are lines of a file, no Python by themselves
+    loss, import_line, names, rows, call = re.findall(r"^```(?:python)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for path, block in zip(re.findall(r"^`(\S+\.py)`:$", text, flags=re.MULTILINE), (loss, rows), strict=True):
+        (tmp_path / path).write_text(block)
+    insert(tmp_path / "contrastive_ops/losses/__init__.py", before="\n__all__", block=import_line)
+    insert(tmp_path / "contrastive_ops/losses/__init__.py", after="__all__ = [\n", block=names)
+    insert(tmp_path / "bench/loss_calls.py", after="CALLS = {\n", block=call)
+
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "additive_margin or every_loss"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*command, "tests"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # three rows: two backends, two dtypes, two reductions, the module, autocast; and two tests of completeness
+    assert re.search(r"^26 passed", done.stdout, flags=re.MULTILINE), done.stdout
+
+
+def insert(path, *, block, before="", after=""):
+    text = path.read_text(encoding="utf-8")
+    assert text.count(before + after) == 1
+    path.write_text(text.replace(before + after, after + block + before))
 
 
 def test_support_table_is_up_to_date(monkeypatch):
@@ -48,3 +82,27 @@ def test_every_export_is_documented():
 
     for name in contrastive_ops.__all__:
         assert getattr(contrastive_ops, name).__doc__, name
+
+
+def test_every_loss_is_in_the_table():
+    import contrastive_ops
+
+    text = (REPOSITORY / "docs" / "losses.md").read_text(encoding="utf-8")
+    missing = [name for name in contrastive_ops.losses.__all__ if name[0].islower() and f"`{name}" not in text]
+    assert missing == []
+
+
+def test_every_call_of_the_table_names_what_exists():
+    """Functions and keywords of the calls are those of the library."""
+    import inspect
+
+    import contrastive_ops
+
+    text = (REPOSITORY / "docs" / "losses.md").read_text(encoding="utf-8")
+    calls = re.findall(r"`(\w+)\(([^`]*)\)", text)
+    assert len(calls) > 30
+    for name, arguments in calls:
+        known = inspect.signature(getattr(contrastive_ops, name)).parameters
+        own = re.sub(r"\w+\([^()]*\)", "", arguments)  # without calls inside
+        unknown = {keyword for keyword in re.findall(r"(\w+)=", own) if keyword not in known}
+        assert unknown <= ({"logit_scale"} if name == "matryoshka" else set()), (name, unknown)

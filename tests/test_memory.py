@@ -3,55 +3,64 @@
 Measured as the high-water mark of the resident set in a fresh process, after a small run that loads the libraries.
 """
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import contrastive_ops
+from bench.loss_calls import CALLS
 
 MIB = 1 << 20
 # every tensor of some size is mapped, and unmapped when it dies: glibc would else raise this threshold as it goes and
 # hold on to a few freed gradients, more or fewer from run to run
 RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
+# prints the peak of each loss in turn: the high-water mark starts anew
 SCRIPT = """
-import re, sys, torch
-from contrastive_ops import clip_loss, info_nce, nt_xent
+import json, re, sys, torch
+from bench.loss_calls import CALLS
+from contrastive_ops import info_nce
 from contrastive_ops.testing import make_pairs
 
 def status(name):
     return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
 
-losses = {
-    "clip": lambda a, b, **options: clip_loss(a, b, 20.0, **options),
-    "info_nce": lambda a, b, **options: info_nce(a, b, **options),
-    "streamed": lambda a, b, **options: info_nce(a, b, negatives=b.detach(), **options),
-    "nt_xent": lambda a, b, **options: nt_xent(a, b, **options),
-}
-name, n, d, budget, backend = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+losses = CALLS | {"streamed": lambda a, b, **options: info_nce(a, b, negatives=b.detach(), **options)}
+names, n, d, budget, backend = sys.argv[1].split(";"), *map(int, sys.argv[2:5]), sys.argv[5]
 torch.set_num_threads(2)
 
-def step(n):
+def step(loss, n):
     a, b = (x.requires_grad_() for x in make_pairs(n, d))
     before = status("VmRSS")
     open("/proc/self/clear_refs", "w").write("5")  # resets VmHWM
-    losses[name](a, b, workspace_bytes=budget, backend=backend).backward()
+    loss(a, b, workspace_bytes=budget, backend=backend).backward()
     return status("VmHWM") - before
 
-step(300)
-print(step(n))
+found = {}
+for name in names:
+    step(losses[name], 300)
+    found[name] = step(losses[name], n)
+print(json.dumps(found))
 """
 
 
-def added_peak(name, n, d, budget, backend):
-    arguments = [sys.executable, "-c", SCRIPT, name, *map(str, (n, d, budget)), backend]
-    environment = os.environ | RETURN_FREED_MEMORY
-    process = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+def added_peaks(names, n, d, budget, backend):
+    arguments = [sys.executable, "-c", SCRIPT, ";".join(names), *map(str, (n, d, budget)), backend]
+    root = Path(__file__).parent.parent  # where bench lies
+    process = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | RETURN_FREED_MEMORY, cwd=root)
     assert process.returncode == 0, process.stderr
-    return int(process.stdout)
+    return json.loads(process.stdout)
+
+
+def added_peak(name, n, d, budget, backend):
+    return added_peaks([name], n, d, budget, backend)[name]
 
 
 @pytest.mark.parametrize("budget", [0, 16 * MIB])
-@pytest.mark.parametrize("name, n, d", [("clip", 8192, 128), ("info_nce", 8192, 128)])
+@pytest.mark.parametrize("name, n, d", [("clip_loss", 8192, 128), ("info_nce", 8192, 128)])
 def test_native_backend_stays_within_its_promise(name, n, d, budget):
     inputs = gradients = 2 * n * d * 4
     # scratch of two threads, per-row vectors of 8 bytes, and what the allocator rounds up
@@ -59,7 +68,7 @@ def test_native_backend_stays_within_its_promise(name, n, d, budget):
     assert added_peak(name, n, d, budget, "cpu") <= gradients + 1.5 * inputs + budget + constant
 
 
-@pytest.mark.parametrize("name", ["clip", "streamed", "nt_xent"])
+@pytest.mark.parametrize("name", ["clip_loss", "streamed", "nt_xent"])
 @pytest.mark.parametrize("backend", ["cpu", "eager"])
 def test_the_matrix_is_never_stored(name, backend):
     """12288 x 12288 scores would take 576 MiB; a third is enough, of which eager's blocks are the larger part."""
@@ -69,9 +78,20 @@ def test_the_matrix_is_never_stored(name, backend):
 
 def test_a_large_batch_needs_little():
     """16384 x 16384 scores would take 1 GiB."""
-    assert added_peak("clip", 16384, 64, 0, "cpu") <= 40 * MIB
+    assert added_peak("clip_loss", 16384, 64, 0, "cpu") <= 40 * MIB
 
 
 def test_the_measure_sees_a_stored_matrix():
     """The reference backend stores it, so this test would notice."""
-    assert added_peak("clip", 4096, 64, 0, "reference") >= 4096 * 4096 * 4
+    assert added_peak("clip_loss", 4096, 64, 0, "reference") >= 4096 * 4096 * 4
+
+
+def test_no_loss_stores_the_matrix():
+    """16384 x 16384 scores would take 1 GiB, a mask of bytes 256 MiB; embeddings of D = 16 take 1 MiB."""
+    measured = added_peaks(CALLS, 16384, 16, 0, "cpu")
+    assert {name: peak // MIB for name, peak in measured.items() if peak > 48 * MIB} == {}
+
+
+def test_every_loss_is_measured():
+    functions = [name for name in contrastive_ops.losses.__all__ if name[0].islower()]
+    assert [name for name in functions if not any(call.startswith(name) for call in CALLS)] == []

@@ -6,7 +6,17 @@ import torch
 from comparison import cast, gradients
 from torch.nn import functional as F
 
-from contrastive_ops import clip_loss, info_nce, nt_xent, sup_con
+from contrastive_ops import (
+    alignment,
+    clip_loss,
+    dcl,
+    decoupled_softmax,
+    info_nce,
+    nt_xent,
+    poly_view,
+    sup_con,
+    uniformity,
+)
 from contrastive_ops.testing import make_pairs
 
 N, D, TEMPERATURE = 24, 16, 0.2
@@ -111,4 +121,64 @@ def test_metric_learning_sup_con(precision, backend):
         lambda a: theirs(a, LABELS),
         precision,
         a=pairs()["a"],
+    )
+
+
+def unit(*tensors):
+    return (F.normalize(x, dim=-1) for x in tensors)
+
+
+@pytest.mark.parametrize("sigma", [None, 0.4])
+def test_lightly_dcl(sigma, precision, backend):
+    """Its weights are detached, its negatives a union."""
+    module = public_losses.lightly_loss("dcl_loss")
+    theirs = module.DCLLoss(TEMPERATURE) if sigma is None else module.DCLWLoss(TEMPERATURE, sigma)
+    agree(
+        lambda a, b: dcl(*unit(a, b), temperature=TEMPERATURE, sigma=sigma, backend=backend),
+        lambda a, b: theirs(a, b),
+        precision,
+        **pairs(),
+    )
+
+
+def test_lightly_uniformity_and_alignment(precision, backend):
+    theirs = public_losses.lightly_loss("hypersphere_loss").HypersphereLoss(t=1.5, lam=0.7, alpha=2.0)
+
+    def ours(a, b):
+        a, b = unit(a, b)
+        energy = sum(uniformity(x, t=1.5, diagonal=False, backend=backend) for x in (a, b))
+        return alignment(a, b) + 0.7 * energy / 2
+
+    agree(ours, lambda a, b: theirs(a, b), precision, **pairs())
+
+
+def test_open_clip_coca(precision, backend):
+    """Its contrastive part takes the mean of the directions."""
+    theirs = public_losses.open_clip_loss().CoCaLoss(caption_loss_weight=1.0, clip_loss_weight=1.0)
+    captions, labels = torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.long)
+    agree(
+        lambda a, b, scale: clip_loss(a, b, scale, directions="sum", backend=backend) / 2,
+        lambda a, b, scale: theirs(a, b, captions, labels, scale)[0],
+        precision,
+        **pairs(),
+        scale=torch.tensor(14.25),
+    )
+
+
+def test_metric_learning_nt_xent_of_several_positives(precision, backend):
+    """It keeps the positives apart: the decoupled softmax, and for views of an instance the Poly-View loss."""
+    theirs = public_losses.metric_learning("ntxent_loss").NTXentLoss(temperature=TEMPERATURE)
+    labels = torch.arange(N) % 6
+    agree(
+        lambda a, b: decoupled_softmax(*unit(a, b), labels, labels, temperature=TEMPERATURE, backend=backend),
+        # the same tensor of labels would stand for the same items
+        lambda a, b: theirs(a, labels, ref_emb=b, ref_labels=labels.clone()),
+        precision,
+        **pairs(),
+    )
+    agree(
+        lambda a, b: poly_view(torch.stack((*unit(a, b), *unit(a + b))), temperature=TEMPERATURE, backend=backend),
+        lambda a, b: theirs(torch.cat((a, b, a + b)), torch.arange(N).repeat(3)),
+        precision,
+        **pairs(),
     )

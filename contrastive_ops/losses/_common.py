@@ -1,9 +1,10 @@
-"""What the losses share: reduction, temperature, and checks of paired inputs."""
+"""What the losses share: reduction, temperature, and the scores of pairs."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from contrastive_ops.losses._checks import check_choice
 from contrastive_ops.problem import autocast, check_matrix, check_scale, statistics_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -17,10 +18,14 @@ def reduce(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if reduction == "mean" and losses.numel() else losses.sum()
 
 
+def reduce_counted(losses: Tensor, counted: Tensor, reduction: str) -> Tensor:
+    """`reduce`, with the mean over the rows that `counted` (bool) marks; the others have loss 0."""
+    return losses.sum() / counted.sum().clamp(min=1) if reduction == "mean" else reduce(losses, reduction)
+
+
 def check_reduction(reduction: str) -> None:
     """Raise unless `reduction` is known."""
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    check_choice("reduction", reduction, REDUCTIONS)
 
 
 def inverse_temperature(temperature: float | Tensor) -> float | Tensor:
@@ -40,10 +45,19 @@ def inverse_temperature(temperature: float | Tensor) -> float | Tensor:
 
 
 def paired_scores(queries: Tensor, keys: Tensor, scale: float | Tensor) -> Tensor:
-    """scale * <q_i, k_i> for `[M, D]` inputs, `[M]` in the statistics dtype: O(M*D), outside any tile."""
-    queries, keys = autocast(queries), autocast(keys)
-    dtype = statistics_dtype(queries.dtype)
-    return check_scale(scale, queries.device, dtype) * (queries.to(dtype) * keys.to(dtype)).sum(1)
+    """scale * <q_i, k_i> over the last dimension, `[M]` for `[M, D]`, in the statistics dtype: outside any tile.
+
+    The others broadcast: `[M, 1, D]` and `[M, K, D]` give the `[M, K]` scores of row-private candidates.
+    """
+    queries, keys = in_statistics_dtype(queries), in_statistics_dtype(keys)
+    # elementwise: autocast would round a matmul
+    return check_scale(scale, queries.device, queries.dtype) * (queries * keys).sum(-1)
+
+
+def in_statistics_dtype(embeddings: Tensor) -> Tensor:
+    """As the scores see them: rounded by autocast if that is on, then widened."""
+    embeddings = autocast(embeddings)
+    return embeddings.to(statistics_dtype(embeddings.dtype))
 
 
 def check_pairs(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:

@@ -1,39 +1,37 @@
-"""What the loss modules with a temperature share: their settings."""
+"""A loss function as a module."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 
+class LossModule(nn.Module):
+    """The keyword-only arguments of `function` are the settings of the module; the others are given to its calls.
 
-class TemperatureLoss(nn.Module):
-    """Holds the keyword arguments of a loss function. A tensor `temperature` (an `nn.Parameter`, say) is trained;
-    None stands for the default of the loss."""
+    A setting that is an `nn.Parameter` (a temperature, say) is trained. A call may override settings by name.
+    """
 
-    default_temperature = 0.07
+    function: ClassVar[Callable[..., Tensor]]
+    __signature__: ClassVar[inspect.Signature]
 
-    def __init__(
-        self,
-        *,
-        temperature: float | Tensor | None = None,
-        reduction: str = "mean",
-        workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
-        backend: str | None = None,
-    ) -> None:
+    def __init_subclass__(cls) -> None:
+        every = inspect.signature(cls.function).parameters.values()
+        # what `help` shows, and the defaults
+        cls.__signature__ = inspect.Signature([p for p in every if p.kind is p.KEYWORD_ONLY])
+
+    def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self.temperature = self.default_temperature if temperature is None else temperature
-        self.reduction = reduction
-        self.workspace_bytes = workspace_bytes
-        self.backend = backend
+        known = self.__signature__.parameters
+        if unknown := [name for name in settings if name not in known]:
+            name = type(self).__name__
+            raise TypeError(f"{name} got unknown settings {', '.join(unknown)}, expected any of {', '.join(known)}")
+        for name, parameter in known.items():
+            setattr(self, name, settings.get(name, parameter.default))
 
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments for the loss function."""
-        return {
-            "temperature": self.temperature,
-            "reduction": self.reduction,
-            "workspace_bytes": self.workspace_bytes,
-            "backend": self.backend,
-        }
+    def forward(self, *inputs: Any, **given: Any) -> Tensor:
+        settings = {name: getattr(self, name) for name in self.__signature__.parameters}
+        return type(self).function(*inputs, **(settings | given))

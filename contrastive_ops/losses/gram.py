@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce
-from contrastive_ops.losses._module import TemperatureLoss
-from contrastive_ops.losses._smoothing import check_label_smoothing, smooth
+from contrastive_ops.losses._module import LossModule
+from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive, gram_volume, volume_statistics
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
@@ -62,7 +63,7 @@ def gram_loss(
         ValueError, TypeError: for shapes, dtypes or options that do not fit, naming got and expected.
     """
     check_reduction(reduction)
-    check_label_smoothing(label_smoothing)
+    check_number("label_smoothing", label_smoothing, 0.0, 1.0)
     check_matrix("anchor", anchor)
     anchor, modalities = check_modalities(anchor, modalities, paired=True)
     scale = check_scale(inverse_temperature(temperature), anchor.device, statistics_dtype(anchor.dtype)).neg()
@@ -105,23 +106,7 @@ def _cross_entropies(
     return losses
 
 
-class GramLoss(TemperatureLoss):
+class GramLoss(LossModule):
     """`gram_loss` as a module: `GramLoss(temperature=0.07, label_smoothing=0.1)(anchor, modalities)`."""
 
-    def __init__(
-        self, *, label_smoothing: float = 0.0, detach_keys: bool = False, absolute: bool = False, **options: Any
-    ) -> None:
-        super().__init__(**options)
-        self.label_smoothing = label_smoothing
-        self.detach_keys = detach_keys
-        self.absolute = absolute
-
-    def forward(self, anchor: Tensor, modalities: Sequence[Tensor]) -> Tensor:
-        return gram_loss(
-            anchor,
-            modalities,
-            label_smoothing=self.label_smoothing,
-            detach_keys=self.detach_keys,
-            absolute=self.absolute,
-            **self.options(),
-        )
+    function = staticmethod(gram_loss)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.ops import gram_volume
 from contrastive_ops.ops.volume_blocks import volume_blocks
@@ -49,10 +49,7 @@ def gram_negatives(
     n = anchor.shape[0]
     if n < 2:
         raise ValueError(f"a negative needs at least two items, got N={n}")
-    if isinstance(floor, bool) or not isinstance(floor, (int, float)):
-        raise TypeError(f"floor must be a float >= 0, got {type(floor).__name__}")
-    if not 0.0 <= floor < math.inf:
-        raise ValueError(f"floor must be >= 0 and finite, got {floor}")
+    check_number("floor", floor, 0.0)
     generator = None if seed is None else torch.Generator(anchor.device).manual_seed(seed)
     volume = gram_volume(anchor, modalities)
     scale = check_scale(inverse_temperature(temperature), anchor.device, volume.dtype).neg()

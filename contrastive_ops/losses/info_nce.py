@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_pairs,
-    check_reduction,
-    inverse_temperature,
-    paired_scores,
-    reduce,
-)
-from contrastive_ops.losses._module import TemperatureLoss
-from contrastive_ops.ops import (
-    cross_entropy_of_positive,
-    merge_lse,
-    similarity_statistics,
-    streamed_row_lse,
-    summed_row_cross_entropy,
-)
+from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, paired_scores, reduce
+from contrastive_ops.losses._directions import competing
+from contrastive_ops.losses._module import LossModule
+from contrastive_ops.losses._rows import row_cross_entropy, row_lse
+from contrastive_ops.ops import cross_entropy_of_positive, merge_lse, streamed_row_lse
 from contrastive_ops.ops.streamed import split_rows
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_embeddings
-from contrastive_ops.relations import diagonal, off_diagonal
+from contrastive_ops.relations import Relation, diagonal
 
 
 def info_nce(
@@ -31,7 +22,7 @@ def info_nce(
     keys: Tensor,
     *,
     temperature: float | Tensor = 0.07,
-    negatives: Tensor | Iterable[Tensor] | None = None,
+    negatives: Relation | Tensor | Iterable[Tensor] | None = None,
     reduction: str = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
@@ -47,6 +38,7 @@ def info_nce(
         temperature: divides the similarities; float or one-element tensor, which receives its gradient.
         negatives: who the positive competes with.
             None: the keys of the other queries.
+            a `Relation`: those of them that belong to it, such as `different(document_ids)`.
             `[K, D]`: these and no others, shared by all queries.
             `[M, K, D]`: query i against its own K.
             a sequence or any other iterable of `[K_c, D]` chunks: shared, visited once and never held whole.
@@ -65,32 +57,14 @@ def info_nce(
     check_reduction(reduction)
     check_pairs("queries", queries, "keys", keys)
     scale = inverse_temperature(temperature)
-    if negatives is None and reduction != "none":
-        total = summed_row_cross_entropy(
-            queries,
-            keys,
-            scale=scale,
-            candidates=off_diagonal(),
-            positives=diagonal(),
-            workspace_bytes=workspace_bytes,
-            backend=backend,
+    if negatives is None or isinstance(negatives, Relation):
+        pairs = {"candidates": competing(negatives), "positives": diagonal()}
+        return row_cross_entropy(
+            queries, keys, reduction, scale=scale, **pairs, workspace_bytes=workspace_bytes, backend=backend
         )
-        return total if reduction == "sum" else total / max(queries.shape[0], 1)
-    if negatives is None:
-        row_lse, positive, _, _ = similarity_statistics(
-            queries,
-            keys,
-            scale=scale,
-            candidates=off_diagonal(),
-            positives=diagonal(),
-            workspace_bytes=workspace_bytes,
-            backend=backend,
-        )
-        assert row_lse is not None and positive is not None
-    else:
-        positive = paired_scores(queries, keys, scale)
-        row_lse = _negatives_lse(queries, negatives, scale, workspace_bytes, backend)
-    return reduce(cross_entropy_of_positive(row_lse, positive), reduction)
+    positive = paired_scores(queries, keys, scale)
+    lse = _negatives_lse(queries, negatives, scale, workspace_bytes, backend)
+    return reduce(cross_entropy_of_positive(lse, positive), reduction)
 
 
 def _negatives_lse(
@@ -103,9 +77,7 @@ def _negatives_lse(
     """LSE of every query over its negatives, [M]."""
 
     def lse_over(rows: Tensor, keys: Tensor) -> Tensor:
-        lse = similarity_statistics(rows, keys, scale=scale, workspace_bytes=workspace_bytes, backend=backend).row_lse
-        assert lse is not None
-        return lse
+        return row_lse(rows, keys, scale=scale, workspace_bytes=workspace_bytes, backend=backend)
 
     if isinstance(negatives, Tensor):
         if negatives.dim() == 3:
@@ -130,8 +102,10 @@ def _negatives_lse(
     return streamed_row_lse(queries, chunks, scale=scale, workspace_bytes=workspace_bytes, backend=backend)
 
 
-class InfoNCELoss(TemperatureLoss):
+class InfoNCELoss(LossModule):
     """`info_nce` as a module: `InfoNCELoss(temperature=0.07)(queries, keys, negatives=None)`."""
 
-    def forward(self, queries: Tensor, keys: Tensor, negatives: Tensor | Iterable[Tensor] | None = None) -> Tensor:
-        return info_nce(queries, keys, negatives=negatives, **self.options())
+    function = staticmethod(info_nce)
+
+    def forward(self, queries: Tensor, keys: Tensor, negatives: Any = None, **given: Any) -> Tensor:
+        return super().forward(queries, keys, negatives=self.negatives if negatives is None else negatives, **given)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import (
-    check_pairs,
-    check_reduction,
-    inverse_temperature,
-    reduce,
-)
-from contrastive_ops.losses._module import TemperatureLoss
-from contrastive_ops.ops import cross_entropy_of_positive, similarity_statistics
+from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._module import LossModule
+from contrastive_ops.losses._rows import row_lse_and_sum
+from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import different, off_diagonal, same
 
@@ -49,7 +45,7 @@ def nt_xent(
     check_pairs("z1", z1, "z2", z2)
     views = torch.cat((z1, z2))
     instance = torch.arange(z1.shape[0], device=z1.device).repeat(2)
-    row_lse, positive, _, _ = similarity_statistics(
+    lse, positive = row_lse_and_sum(
         views,
         views,
         scale=inverse_temperature(temperature),
@@ -58,14 +54,10 @@ def nt_xent(
         workspace_bytes=workspace_bytes,
         backend=backend,
     )
-    assert row_lse is not None and positive is not None
-    return reduce(cross_entropy_of_positive(row_lse, positive), reduction)
+    return reduce(cross_entropy_of_positive(lse, positive), reduction)
 
 
-class NTXentLoss(TemperatureLoss):
+class NTXentLoss(LossModule):
     """`nt_xent` as a module: `NTXentLoss(temperature=0.5)(z1, z2)`."""
 
-    default_temperature = 0.5
-
-    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
-        return nt_xent(z1, z2, **self.options())
+    function = staticmethod(nt_xent)

@@ -1,15 +1,17 @@
-"""SupCon: supervised contrastive loss, the L_out form (Khosla et al. 2020, arXiv 2004.11362)."""
+"""SupCon: supervised contrastive loss, L_out and L_in (Khosla et al. 2020, arXiv 2004.11362)."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce
-from contrastive_ops.losses._module import TemperatureLoss
-from contrastive_ops.ops import similarity_statistics
+from contrastive_ops.losses._checks import check_choice, check_ids
+from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce_counted
+from contrastive_ops.losses._counts import count_same
+from contrastive_ops.losses._module import LossModule
+from contrastive_ops.losses._rows import row_lse, row_lse_and_sum
+from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
-from contrastive_ops.relations import off_diagonal, same
+from contrastive_ops.relations import different, off_diagonal, same
 
 
 def sup_con(
@@ -17,20 +19,23 @@ def sup_con(
     labels: Tensor,
     *,
     temperature: float | Tensor = 0.07,
+    mean: str = "outside",
     reduction: str = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:
-    """Mean over an anchor's positives of their cross-entropy among all other items.
+    """Cross-entropy of an anchor's positives among all other items, their mean outside or inside the logarithm.
 
         s_ij = <z_i, z_j> / temperature,  P(i) = { j != i : label_j == label_i }
-        loss_i = log sum_{j != i} exp(s_ij) - mean_{p in P(i)} s_ip
+        outside:  loss_i = log sum_{j != i} exp(s_ij) - mean_{p in P(i)} s_ip
+        inside:   loss_i = log sum_{j != i} exp(s_ij) - log mean_{p in P(i)} exp(s_ip)
 
     Args:
         features: `[N, D]`, usually L2-normalised (nothing is normalised here). Several views of an item are several
             rows of one label.
         labels: `[N]` integers.
         temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        mean: "outside" (L_out, the usual one) or "inside" (L_in; a second pass, over the positives).
         reduction: "mean" over the anchors that have a positive, "sum", or "none" for `[N]` losses. An anchor
             without a positive has loss 0 and gradient 0 and is not counted in the mean.
         workspace_bytes: budget for scores kept from forward for backward.
@@ -44,36 +49,27 @@ def sup_con(
         ValueError, TypeError: for shapes, dtypes or options that do not fit, naming got and expected.
     """
     check_reduction(reduction)
+    check_choice("mean", mean, ("outside", "inside"))
     check_matrix("features", features)
-    row_lse, positive_sum, _, _ = similarity_statistics(
-        features,
-        features,
-        scale=inverse_temperature(temperature),
-        candidates=off_diagonal(),
-        positives=same(labels) & off_diagonal(),
-        workspace_bytes=workspace_bytes,
-        backend=backend,
-    )
-    assert row_lse is not None and positive_sum is not None
-    count = _others_of_same_label(labels)
+    check_ids("labels", labels, features.shape[0])
+    options = {"scale": inverse_temperature(temperature), "workspace_bytes": workspace_bytes, "backend": backend}
+    count = count_same(labels, labels) - 1
     has_positive = count > 0
-    # an anchor alone in the batch has lse = -inf: replaced before it meets a gradient
-    losses = row_lse.masked_fill(~has_positive, 0.0) - positive_sum / count.clamp(min=1)
-    if reduction == "mean":
-        return losses.sum() / has_positive.sum().clamp(min=1)
-    return reduce(losses, reduction)
+    positives = same(labels) & off_diagonal()
+    # an anchor alone in its class has no positives, and alone in the batch lse = -inf: replaced before a gradient
+    if mean == "outside":
+        lse, total = row_lse_and_sum(features, features, candidates=off_diagonal(), positives=positives, **options)
+        losses = lse.masked_fill(~has_positive, 0.0) - total / count.clamp(min=1)
+    else:
+        others = row_lse(features, features, candidates=different(labels), **options)
+        positive = row_lse(features, features, candidates=positives, **options).masked_fill(~has_positive, 0.0)
+        # LSE of all - (LSE of the positives - log |P|), the positives kept out of the first
+        losses = cross_entropy_of_positive(others, positive) + count.clamp(min=1).to(others.dtype).log()
+        losses = losses.masked_fill(~has_positive, 0.0)
+    return reduce_counted(losses, has_positive, reduction)
 
 
-def _others_of_same_label(labels: Tensor) -> Tensor:
-    """|P(i)|, [N]; by sorting, so that shapes do not depend on the data."""
-    ordered = labels.sort().values
-    first = torch.searchsorted(ordered, labels, right=False)
-    last = torch.searchsorted(ordered, labels, right=True)
-    return last - first - 1
-
-
-class SupConLoss(TemperatureLoss):
+class SupConLoss(LossModule):
     """`sup_con` as a module: `SupConLoss(temperature=0.07)(features, labels)`."""
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        return sup_con(features, labels, **self.options())
+    function = staticmethod(sup_con)

@@ -1,9 +1,10 @@
 """Differentiable primitives that the losses are made of."""
 
-from contrastive_ops.ops.merge import merge_lse
+from contrastive_ops.ops.merge import merge_lse, merged_along
 from contrastive_ops.ops.nearest_volume import gram_nearest
 from contrastive_ops.ops.paired_volume import gram_volume
 from contrastive_ops.ops.row_cross_entropy import cross_entropy_of_positive, summed_row_cross_entropy
+from contrastive_ops.ops.softmax_mean import softmax_mean
 from contrastive_ops.ops.statistics import similarity_statistics
 from contrastive_ops.ops.streamed import streamed_row_lse
 from contrastive_ops.ops.volume_statistics import volume_statistics
@@ -13,7 +14,9 @@ __all__ = [
     "gram_nearest",
     "gram_volume",
     "merge_lse",
+    "merged_along",
     "similarity_statistics",
+    "softmax_mean",
     "streamed_row_lse",
     "summed_row_cross_entropy",
     "volume_statistics",

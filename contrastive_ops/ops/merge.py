@@ -23,8 +23,10 @@ def merge_lse(*parts: Tensor) -> Tensor:
             raise TypeError(f"every part must be a torch.Tensor, got {type(part).__name__}")
         if part.shape != parts[0].shape:
             raise ValueError(f"all parts must have one shape, got {tuple(parts[0].shape)} and {tuple(part.shape)}")
-    if len(parts) == 1:
-        return parts[0]
-    stacked = torch.stack(parts)
-    empty = (stacked == -torch.inf).all(0)
-    return stacked.masked_fill(empty, 0.0).logsumexp(0).masked_fill(empty, -torch.inf)
+    return parts[0] if len(parts) == 1 else merged_along(torch.stack(parts), 0)
+
+
+def merged_along(parts: Tensor, dim: int) -> Tensor:
+    """`merge_lse` of the parts that lie along one dimension, which disappears; -inf where it has length 0."""
+    empty = parts.isneginf().all(dim, keepdim=True)
+    return parts.masked_fill(empty, 0.0).logsumexp(dim).masked_fill(empty.squeeze(dim), -torch.inf)

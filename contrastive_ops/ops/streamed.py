@@ -9,19 +9,17 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
+from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.schema import differentiable_inputs, flatten
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
-    Gradients,
     Problem,
     autocast,
-    build_problem,
     check_embeddings,
     check_scale,
     statistics_dtype,
 )
-from contrastive_ops.relations import all_pairs
 
 CHUNK_ROWS = 65536  # a tensor of keys is walked in slices of this many rows
 
@@ -129,32 +127,12 @@ def _check_chunk(chunk: Tensor, queries: Tensor) -> None:
 
 def _chunk_problem(scaled: Tensor, chunk: Tensor, workspace_bytes: int) -> Problem:
     _check_chunk(chunk, scaled)
-    with torch.autocast(scaled.device.type, enabled=False):
-        return build_problem(
-            scaled,
-            chunk.to(scaled),
-            scale=1.0,
-            row_bias=None,
-            col_bias=None,
-            candidates=all_pairs(),
-            positives=None,
-            rows=True,
-            columns=False,
-            workspace_bytes=workspace_bytes,
-        )
+    return row_lse_problem(scaled, chunk.to(scaled), None, workspace_bytes)
 
 
 def _chunk_lse_and_mean(problem: Problem, backend: str | None, with_mean: bool) -> tuple[Tensor, Tensor | None]:
     inputs = differentiable_inputs(problem)
     settings = flatten(problem, backend, keep_scores=with_mean)
-    *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
-    lse = statistics[0]
-    if not with_mean:
-        return lse, None
-    # the gradient of sum_i lse_i in the (folded) queries is the mean itself
-    upstream = (torch.ones_like(lse), None, None, None)
-    wanted = [name == "queries" for name in Gradients._fields]
-    mean = torch.ops.contrastive_ops.similarity_statistics_backward(
-        *inputs, *settings, *statistics, state, *upstream, wanted
-    )[0]
-    return lse, mean
+    if with_mean:  # the gradient of sum_i lse_i in the (folded) queries is the mean itself
+        return lse_and_gradient(inputs, settings, "queries")
+    return torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)[0], None

@@ -1,0 +1,63 @@
+"""Checks of inputs and settings: errors name got and expected, before any work."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise unless `value` is one of the words."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_number(name: str, value: float, low: float, high: float = math.inf, *, low_belongs: bool = True) -> None:
+    """Raise unless low <= value < high (low < value if `low_belongs` is False)."""
+    expected = f"in {'[' if low_belongs else '('}{low:g}, {high:g})"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a float {expected}, got {type(value).__name__}")
+    if not ((low <= value if low_belongs else low < value) and value < high):
+        raise ValueError(f"{name} must be {expected}, got {value}")
+
+
+def check_vector(name: str, value: Tensor, length: int) -> None:
+    """Raise unless `value` is a floating `[length]` tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating-point, got {value.dtype}")
+    _check_length(name, value, length)
+
+
+def check_ids(name: str, value: Tensor, length: int | None = None) -> None:
+    """Raise unless `value` is an integer (or bool) tensor `[length]`, of any length by default."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.is_floating_point() or value.is_complex():
+        raise TypeError(f"{name} must be integers, got {value.dtype}")
+    _check_length(name, value, length)
+
+
+def check_indices(
+    name: str, value: Tensor, below: int, length: int | None = None, *, negative_ignores: bool = False
+) -> None:
+    """Raise unless `value` is an integer tensor `[length]` of indices in [0, below) (or negative, if that ignores).
+
+    It reads the values, except while a graph is compiled: on a GPU it waits for them.
+    """
+    check_ids(name, value, length)
+    if value.dtype == torch.bool:
+        raise TypeError(f"{name} must be integers, got a mask (torch.bool): call .nonzero().squeeze(1)")
+    if torch.compiler.is_compiling() or value.numel() == 0:
+        return
+    least, largest = (int(x) for x in value.aminmax())
+    if largest >= below or (least < 0 and not negative_ignores):
+        raise ValueError(f"{name} must lie in [0, {below}), got values from {least} to {largest}")
+
+
+def _check_length(name: str, value: Tensor, length: int | None) -> None:
+    if value.dim() != 1 or (length is not None and value.shape[0] != length):
+        raise ValueError(f"{name} must have shape [{'K' if length is None else length}], got {tuple(value.shape)}")

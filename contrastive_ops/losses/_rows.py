@@ -1,0 +1,37 @@
+"""Statistics of rows, and what is made of them where a row has no candidate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from contrastive_ops.ops import cross_entropy_of_positive, similarity_statistics, summed_row_cross_entropy
+
+
+def row_lse(queries: Tensor, keys: Tensor, **options: Any) -> Tensor:
+    """`row_lse` of `similarity_statistics`, which takes the options; `[M]` or `[B, M]`."""
+    lse = similarity_statistics(queries, keys, **options).row_lse
+    assert lse is not None
+    return lse
+
+
+def row_lse_and_sum(queries: Tensor, keys: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    """`row_lse` and `row_sum` of `similarity_statistics`, which takes the options (`positives` among them)."""
+    lse, total, _, _ = similarity_statistics(queries, keys, **options)
+    assert lse is not None and total is not None
+    return lse, total
+
+
+def row_cross_entropy(queries: Tensor, keys: Tensor, reduction: str, **options: Any) -> Tensor:
+    """Cross-entropy of each row's one positive against its candidates, reduced: where one number is wanted, three
+    products instead of four. Options as in `summed_row_cross_entropy`."""
+    if reduction == "none":
+        return cross_entropy_of_positive(*row_lse_and_sum(queries, keys, **options))
+    total = summed_row_cross_entropy(queries, keys, **options)
+    return total if reduction == "sum" else total / max(queries.shape[0], 1)
+
+
+def zero_without_candidates(losses: Tensor, lse: Tensor) -> Tensor:
+    """0 with gradient 0 where lse is -inf: the loss of a row that has nothing to be told from."""
+    return losses.masked_fill(lse.isneginf(), 0.0)

@@ -1,0 +1,88 @@
+"""SwALIP: CLIP to the Sinkhorn targets of another pair of views (Fini et al. 2023, arXiv 2305.08675)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.losses._checks import check_number
+from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, reduce
+from contrastive_ops.losses._directions import pair_cross_entropies
+from contrastive_ops.losses._module import LossModule
+from contrastive_ops.losses._rows import row_lse
+from contrastive_ops.ops import softmax_mean
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale
+
+
+def swalip_loss(
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: float | Tensor,
+    target_image: Tensor,
+    target_text: Tensor,
+    *,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    reduction: str = "mean",
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> Tensor:
+    """Both directions' soft cross-entropy to an assignment of images to texts, found by Sinkhorn's iteration.
+
+        s_ij = logit_scale * <image_i, text_j>,  h_ij = <target_image_i, target_text_j> / epsilon
+        T_ij = exp(h_ij + f_i + g_j):  g = -LSE_i(h + f) and f = -LSE_j(h + g) in turn, f first 0, T' likewise with h^T
+        loss_i = -( sum_j T_ij log softmax_j s_ij + sum_j T'_ij log softmax_j s_ji ) / 2
+
+    T is not stored: sum_j T_ij s_ij = <image_i, sum_j T_ij text_j>, a softmax-weighted mean of the texts.
+
+    Args:
+        image_features, text_features: `[N, D]`, usually L2-normalised (nothing is normalised here).
+        logit_scale: multiplies the similarities; float or one-element tensor, which receives its gradient.
+        target_image, target_text: `[N, E]`, of another pair of views; detached. With two views a of images and b of
+            texts the paper takes the mean over the four losses of (a, b) to the targets of (1 - a, 1 - b).
+        epsilon: > 0, of the entropic transport.
+        iterations: of Sinkhorn, >= 1; each is two passes forward, once for T and once for T'.
+        reduction: "mean", "sum", or "none" for `[N]` losses.
+        workspace_bytes, backend: see `similarity_statistics`.
+
+    Returns:
+        float32 (float64 for float64 features). N = 1 gives 0.
+    """
+    check_reduction(reduction)
+    check_pairs("image_features", image_features, "text_features", text_features)
+    check_pairs("target_image", target_image, "target_text", target_text)
+    check_number("epsilon", epsilon, 0.0, low_belongs=False)
+    if not isinstance(iterations, int) or iterations < 1:
+        raise ValueError(f"iterations must be an int >= 1, got {iterations}")
+    if target_image.shape[0] != image_features.shape[0]:
+        raise ValueError(
+            f"targets must have the N={image_features.shape[0]} rows of the features, got {target_image.shape[0]}"
+        )
+    options: dict[str, Any] = {"workspace_bytes": workspace_bytes, "backend": backend}
+    rows, columns, positive = pair_cross_entropies(image_features, text_features, logit_scale, **options)
+    image, text = in_statistics_dtype(image_features), in_statistics_dtype(text_features)
+    transport = {"scale": 1.0 / epsilon, **options}
+    targets = target_image.detach(), target_text.detach()
+    mean_text = _transported(*targets, text, iterations, transport)
+    mean_image = _transported(*targets[::-1], image, iterations, transport)
+    scale = check_scale(logit_scale, image.device, image.dtype)
+    target_scores = scale * ((image * mean_text).sum(1) + (text * mean_image).sum(1))
+    return reduce((rows + columns + 2 * positive - target_scores) / 2, reduction)
+
+
+def _transported(first: Tensor, second: Tensor, values: Tensor, iterations: int, options: dict[str, Any]) -> Tensor:
+    """sum_j T_ij values_j, `[N, D]`: the last f makes each row of T a softmax, so only g is needed."""
+    with torch.no_grad():
+        g = -row_lse(second, first, **options)
+        for _ in range(iterations - 1):
+            f = -row_lse(first, second, col_bias=g, **options)
+            g = -row_lse(second, first, col_bias=f, **options)
+    return softmax_mean(first, second, values, col_bias=g, **options)
+
+
+class SwALIPLoss(LossModule):
+    """`swalip_loss` as a module: `SwALIPLoss()(image, text, logit_scale, target_image, target_text)`."""
+
+    function = staticmethod(swalip_loss)

@@ -1,0 +1,67 @@
+"""Softmax-weighted mean of values beside the keys: soft targets of a frozen teacher, never stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.backends import check_backend_name
+from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
+from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.schema import differentiable_inputs, flatten
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings, statistics_dtype
+
+
+def softmax_mean(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    scale: float = 1.0,
+    col_bias: Tensor | None = None,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> Tensor:
+    """u_i = sum_j p_ij v_j with p_ij = softmax_j(scale * <q_i, k_j> + col_bias_j), a constant of the gradient.
+
+    Values are laid beside the keys, where queries have zeros, so that scores do not see them:
+
+        queries [scale q_i, 0],    keys [k_j, v_j]:  the gradient of sum_i lse_i in query i is [ . , u_i ]
+        queries [scale q_i, du_i], keys [k_j, 0]:    its gradient in key j is [ . , dv_j ],  dv_j = sum_i p_ij du_i
+
+    Args:
+        queries: `[M, D]`, keys: `[N, D]`, values: `[N, E]`; only values receive a gradient.
+        scale, col_bias, workspace_bytes, backend: as in `similarity_statistics`.
+
+    Returns:
+        `[M, E]`, float32 (float64 for float64 queries).
+    """
+    check_backend_name(backend)
+    for name, value in (("queries", queries), ("keys", keys), ("values", values)):
+        check_embeddings(name, value)
+    dtype = statistics_dtype(queries.dtype)
+    queries, keys, values = (autocast(x).to(dtype) for x in (queries.detach(), keys.detach(), values))
+    bias = None if col_bias is None else col_bias.detach()
+    mean: Tensor = _SoftmaxMean.apply(values, queries * scale, keys, bias, workspace_bytes, backend)  # type: ignore[no-untyped-call]
+    return mean
+
+
+class _SoftmaxMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values, scaled, keys, bias, workspace_bytes, backend):  # type: ignore[no-untyped-def]
+        blank = values.new_zeros(scaled.shape[0], values.shape[1])
+        problem = row_lse_problem(torch.cat((scaled, blank), 1), torch.cat((keys, values), 1), bias, workspace_bytes)
+        ctx.settings = flatten(problem, backend, keep_scores=True)
+        ctx.save_for_backward(values, scaled, keys, problem.scale, problem.col_bias)
+        _, gradient = lse_and_gradient(differentiable_inputs(problem), ctx.settings, "queries")
+        return gradient[:, keys.shape[1] :].contiguous()
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, d_mean):  # type: ignore[no-untyped-def]
+        values, scaled, keys, scale, bias = ctx.saved_tensors
+        queries, keys_alone = torch.cat((scaled, d_mean), 1), torch.cat((keys, torch.zeros_like(values)), 1)
+        _, gradient = lse_and_gradient((queries, keys_alone, scale, None, bias), ctx.settings, "keys")
+        return gradient[:, keys.shape[1] :], None, None, None, None, None
