@@ -15,7 +15,6 @@ using contrastive_ops::Block;
 using contrastive_ops::Clause;
 using contrastive_ops::ClauseKind;
 using contrastive_ops::DType;
-using contrastive_ops::Embeddings;
 using contrastive_ops::Kernels;
 using contrastive_ops::Params;
 using contrastive_ops::Relation;
@@ -71,12 +70,13 @@ PYBIND11_MODULE(_native, m) {
   m.def("release_cached_blocks", &contrastive_ops::release_cached_blocks);
 
   py::class_<Params> params(m, "Params");
-  params.def(py::init([](int dtype, int64_t batch, int64_t m, int64_t n, int64_t d, int threads, double scale,
-                         bool has_positives, std::pair<bool, bool> directions, bool self_similarity, int64_t block_m,
-                         int64_t block_n, int groups, int64_t kept_tiles, int64_t scratch_bytes) {
+  params.def(py::init([](int dtype, int64_t batch, int64_t m, int64_t n, int64_t d, int64_t banks, int threads,
+                         double scale, bool has_positives, std::pair<bool, bool> directions, bool self_similarity,
+                         int64_t block_m, int64_t block_n, int groups, int64_t kept_tiles, int64_t scratch_bytes) {
                Params p = {};
                p.dtype = static_cast<DType>(dtype);
                p.batch = batch, p.m = m, p.n = n, p.d = d;
+               p.banks = banks;
                p.threads = threads;
                p.scale = scale;
                p.has_positives = has_positives;
@@ -88,17 +88,18 @@ PYBIND11_MODULE(_native, m) {
                return p;
              }),
              py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("m"), py::arg("n"), py::arg("d"),
-             py::arg("threads"), py::arg("scale"), py::arg("has_positives"), py::arg("directions"),
+             py::arg("banks"), py::arg("threads"), py::arg("scale"), py::arg("has_positives"), py::arg("directions"),
              py::arg("self_similarity"), py::arg("block_m"), py::arg("block_n"), py::arg("groups"),
              py::arg("kept_tiles"), py::arg("scratch_bytes"));
-  const auto embeddings = [&](const char* name, Embeddings Params::* member) {
-    params.def(name,
-               [member](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t row_stride, int64_t d_stride) {
-                 p.*member = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
-               });
-  };
-  embeddings("set_queries", &Params::queries);
-  embeddings("set_keys", &Params::keys);
+  params.def("set_queries",
+             [](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t row_stride, int64_t d_stride) {
+               p.queries = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
+             });
+  params.def("set_keys", [](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t bank_stride,
+                            int64_t row_stride, int64_t d_stride) {
+    p.keys = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
+    p.bank_stride = bank_stride;
+  });
   const auto relation = [&](const char* name, Relation Params::* member) {
     params.def(name, [member](Params& p, int kind, int64_t offset, std::uintptr_t row_ids, std::uintptr_t col_ids,
                               int64_t row_batch_stride, int64_t col_batch_stride) {
@@ -147,8 +148,8 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("name", [](const Kernels& k) { return k.name; })
       .def("panel", [](const Kernels& k, int dtype) { return k.panel(static_cast<DType>(dtype)); })
       .def("scratch_bytes",
-           [](const Kernels& k, int dtype, int64_t block_m, int64_t block_n) {
-             return k.scratch_bytes(static_cast<DType>(dtype), block_m, block_n);
+           [](const Kernels& k, int dtype, int banks, int64_t block_m, int64_t block_n) {
+             return k.scratch_bytes(static_cast<DType>(dtype), banks, block_m, block_n);
            })
       .def(
           "forward", [](const Kernels& k, const Params& p) { k.forward(p); }, py::call_guard<py::gil_scoped_release>())

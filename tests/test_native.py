@@ -41,10 +41,10 @@ IS_X86 = platform.machine() in ("x86_64", "AMD64")
 
 def build_fuzz(directory: Path, isa: str, flags: list[str]) -> Path:
     compiler = os.environ.get("CXX", "c++")
-    kernels, program = directory / "passes.o", directory / "fuzz"
-    passes = SOURCES / "isa" / "passes.cpp"
+    kernels, program = directory / "kernels.o", directory / "fuzz"
+    source = SOURCES / "isa" / "kernels.cpp"
     subprocess.run(
-        [compiler, *FLAGS, *flags, f"-DCONTRASTIVE_ISA={isa}", "-c", str(passes), "-o", str(kernels)], check=True
+        [compiler, *FLAGS, *flags, f"-DCONTRASTIVE_ISA={isa}", "-c", str(source), "-o", str(kernels)], check=True
     )
     fuzz = [str(ROOT / "tests" / "native" / "fuzz.cpp"), str(SOURCES / "schedule.cpp"), str(kernels)]
     subprocess.run([compiler, *FLAGS, *flags, f"-DFUZZ_ISA={isa}", *fuzz, "-o", str(program)], check=True)

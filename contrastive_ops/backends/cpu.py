@@ -48,6 +48,7 @@ class Shape(NamedTuple):
     m: int
     n: int
     d: int
+    banks: int  # keys of one column
     dtype: torch.dtype
     statistics_dtype: torch.dtype
     self_similarity: bool
@@ -57,7 +58,8 @@ class Shape(NamedTuple):
     def of(cls, problem: Problem) -> Shape:
         batch, m, n, d = problem.sizes
         dtype, statistics_dtype = problem.queries.dtype, problem.scale.dtype
-        return cls(batch, m, n, d, dtype, statistics_dtype, problem.self_similarity, problem.workspace_bytes)
+        banks = _banked_keys(problem).shape[1]
+        return cls(batch, m, n, d, banks, dtype, statistics_dtype, problem.self_similarity, problem.workspace_bytes)
 
 
 class CpuBackend:
@@ -188,6 +190,7 @@ class _Call:
             m=m,
             n=n,
             d=d,
+            banks=shape.banks,
             threads=torch.get_num_threads(),
             scale=problem.scale.item(),
             has_positives=problem.positives is not None,
@@ -200,7 +203,7 @@ class _Call:
             scratch_bytes=plan.scratch_bytes,
         )
         p.set_queries(problem.queries.data_ptr(), *problem.queries.stride())
-        p.set_keys(problem.keys.data_ptr(), *problem.keys.stride())
+        p.set_keys(problem.keys.data_ptr(), *_banked_keys(problem).stride())
         self.set(row_bias=problem.row_bias, col_bias=problem.col_bias)
         self._add_clauses(problem.candidates, p.add_candidate_clause, m, n)
         if problem.positives is not None:
@@ -256,6 +259,11 @@ def _new_state(size: int) -> Tensor:
     return torch.frombuffer(_new_block(max(size, 1)), dtype=torch.uint8)[:size]
 
 
+def _banked_keys(problem: Problem) -> Tensor:
+    """Keys as [B, K, N, D]: K of them make the score of a column, one in the dot score."""
+    return problem.keys.unsqueeze(1)
+
+
 def _directions(problem: Problem) -> tuple[bool, bool]:
     """Self-similarity needs one direction only: the other is the same."""
     return (True, False) if problem.self_similarity else (problem.rows, problem.columns)
@@ -289,9 +297,9 @@ class Plan(NamedTuple):
 @lru_cache(maxsize=256)
 def _plan(shape: Shape) -> Plan:
     tiling, state = _tiling(shape), _state_layout(shape)
-    tile_bytes = tiling.block_m * tiling.block_n * shape.statistics_dtype.itemsize
+    tile_bytes = shape.banks * tiling.block_m * tiling.block_n * shape.statistics_dtype.itemsize
     kept_tiles = min(shape.batch * tiling.tiles, state.sizes["kept"] // tile_bytes)
-    scratch_bytes = _kernels().scratch_bytes(DTYPE_CODES[shape.dtype], tiling.block_m, tiling.block_n)
+    scratch_bytes = _kernels().scratch_bytes(DTYPE_CODES[shape.dtype], shape.banks, tiling.block_m, tiling.block_n)
     return Plan(tiling, state, kept_tiles, scratch_bytes)
 
 
@@ -315,7 +323,7 @@ def _state_layout(shape: Shape) -> _Layout:
 
     Sizes are bounds over all tilings, without a branch on M or N: a compiled graph serves every shape.
     """
-    batch, m, n, d = shape[:4]
+    batch, m, n, d, banks = shape[:5]
     item = shape.statistics_dtype.itemsize
     panel = _kernels().panel(DTYPE_CODES[shape.dtype])
     d_padded, n_padded = _ceil_div(d, panel) * panel, _ceil_div(n, panel) * panel
@@ -324,9 +332,9 @@ def _state_layout(shape: Shape) -> _Layout:
     if shape.self_similarity:
         layout.offsets["packed_keys"] = layout.offsets["packed_queries"]
     else:
-        layout.add("packed_keys", batch * n * d_padded * item)
-    layout.add("packed_keys_t", batch * n_padded * d * item)
+        layout.add("packed_keys", batch * ((banks - 1) * n_padded + n) * d_padded * item)
+    layout.add("packed_keys_t", batch * banks * n_padded * d * item)
     layout.add("tile_reference", batch * _ceil_div(m, SMALLEST_BLOCK) * _ceil_div(n, SMALLEST_BLOCK) * item)
-    all_scores = batch * (m + LARGEST_BLOCK) * (n + LARGEST_BLOCK) * item
-    layout.add("kept", torch.sym_min(shape.workspace_bytes, all_scores))
+    all_products = batch * banks * (m + LARGEST_BLOCK) * (n + LARGEST_BLOCK) * item
+    layout.add("kept", torch.sym_min(shape.workspace_bytes, all_products))
     return layout

@@ -98,7 +98,7 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
 
   Params p = {};
   p.dtype = dtype;
-  p.batch = batch, p.m = m, p.n = n, p.d = d;
+  p.batch = batch, p.m = m, p.n = n, p.d = d, p.banks = 1;
   p.threads = int(pick({1, 2, 3}));
   p.scale = pick({1, 10, 100, -3, 0});
   p.self_similarity = self;
@@ -134,7 +134,7 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   p.packed_keys_t = packed_keys_t.data;
   p.tile_reference = reference.data;
   p.kept = kept.data;
-  p.scratch_bytes = kernels.scratch_bytes(dtype, block_m, block_n);
+  p.scratch_bytes = kernels.scratch_bytes(dtype, 1, block_m, block_n);
   Buffer<char> scratch(p.threads * p.scratch_bytes);
   p.scratch = scratch.data;
 
