@@ -9,7 +9,7 @@ namespace CONTRASTIVE_ISA {
 template <class T>
 struct DotScore {
   static constexpr bool kWeightsNeedProducts = false;
-  static ScoreScratch scratch(int64_t) { return {0, 0}; }
+  static ScoreScratch scratch(int) { return {0, 0}; }
   static T factor(const Params& p) { return T(p.scale); }
   static void scores(const Work<T>&, const TileRange&, const T*, const Scratch<T>&) {}
   static const T* weights(const Work<T>&, const TileRange&, const T*, const Scratch<T>& s) { return s.tile; }

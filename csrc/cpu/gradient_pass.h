@@ -123,11 +123,13 @@ void clear(int threads, T* data, int64_t count) {
 
 template <class T, class Score>
 void backward_pass(const Params& p) {
-  const Work<T> w{p, Score::scratch(p.banks)};
+  const Work<T> w{p, Score::scratch(int(p.banks))};
   clear(p.threads, static_cast<T*>(p.dq_accumulator), p.batch * p.m * p.d);
   clear(p.threads, static_cast<T*>(p.dk_accumulator), p.batch * p.banks * p.n * p.d);
   clear(p.threads, p.drow_bias, p.batch * p.m);
   clear(p.threads, p.dcol_bias, p.batch * p.n);
+  clear(p.threads, p.drow_term, p.batch * p.m);
+  clear(p.threads, p.dcol_term, p.batch * p.n);
   for_each_tile<T, backward_tile<T, Score>>(w);
   finish_gradients<T, Score>(w);
 }

@@ -17,13 +17,18 @@ struct Embeddings {
 struct Params {
   DType dtype;
   int64_t batch, m, n, d;
-  int64_t banks;  // K: keys of one column that a score is made of
+  ScoreKind score;
+  int64_t banks;  // K: keys of one column that a score is made of; 1 for the dot score
   int threads;
 
   Embeddings queries;   // [B, M, D]
   Embeddings keys;      // [B, K, N, D]: bank 0
   int64_t bank_stride;  // from bank to bank
   double scale;
+  const void* row_term;  // volume score: [B, M] alpha, statistics type
+  const void* col_term;  // volume score: [B, N] beta
+  const void* mixing;    // volume score: [B, K(K+1)/2, N]
+  bool absolute;         // volume score: |rho^2| where it is below 0
   const void* row_bias;  // [B, M] statistics type, or null
   const void* col_bias;  // [B, N] statistics type, or null
   Relation candidates;
@@ -72,7 +77,9 @@ struct Params {
   void* dkeys;             // [B, K, N, D]
   double* drow_bias;       // [B, M], double: long sums of terms of one sign
   double* dcol_bias;       // [B, N]
-  double* dscale_partial;  // [B * number of row tiles (of col tiles where only keys are wanted)]
+  double* drow_term;       // [B, M]
+  double* dcol_term;       // [B, N]; dscale of the volume score needs it
+  double* dscale_partial;  // dot score: [B * number of row tiles (of col tiles where only keys are wanted)]
   void* dscale;            // [1] statistics type
 };
 

@@ -17,6 +17,7 @@
 #include "dot_score.h"
 #include "gemm.h"
 #include "sweep.h"
+#include "volume_score.h"
 #include "work.h"
 
 namespace contrastive_ops {

@@ -67,7 +67,8 @@ void forward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, const Scrat
   *reference = one_reference ? top : T(__builtin_nan(""));
   if (!one_reference) {
     sum_exponentials_by_line<T>(s.tile, t.rows, t.cols, s.row_reference, s.col_reference, s.row_part, s.col_part);
-    if (kept_exponentials) std::memcpy(kept_exponentials, s.tile, t.rows * w.padded(t.cols) * sizeof(T));
+    if constexpr (!Score::kWeightsNeedProducts)
+      if (kept) std::memcpy(kept, s.tile, t.rows * w.padded(t.cols) * sizeof(T));
   }
   const auto merge = [&](T* running, int64_t lines, int64_t count, const T* part, const T* by_line) {
     merge_lines<T>(running, running + lines, count, part, [&](int64_t l) { return one_reference ? top : by_line[l]; });
@@ -103,7 +104,7 @@ void start_lines(void* running, double* positive, int64_t count) {
 
 template <class T, class Score>
 void forward_pass(const Params& p) {
-  const Work<T> w{p, Score::scratch(p.banks)};
+  const Work<T> w{p, Score::scratch(int(p.banks))};
   const int64_t rows = p.batch * p.m, cols = p.batch * p.n;
   if (p.row_running) start_lines<T>(p.row_running, p.row_positive, rows);
   if (p.col_running) start_lines<T>(p.col_running, p.col_positive, cols);
