@@ -361,5 +361,7 @@ def _state_layout(shape: Shape) -> _Layout:
     layout.add("packed_keys_t", batch * banks * n_padded * d * item)
     layout.add("tile_reference", batch * _ceil_div(m, SMALLEST_BLOCK) * _ceil_div(n, smallest_n) * item)
     all_products = batch * banks * (m + LARGEST_BLOCK) * (n + LARGEST_BLOCK) * item
-    layout.add("kept", torch.sym_min(shape.workspace_bytes, all_products))
+    # packed banks of a volume are many times the queries, so they are paid from the budget
+    budget = shape.workspace_bytes - (0 if score is ScoreKind.DOT else layout.total)
+    layout.add("kept", torch.sym_min(torch.sym_max(budget, 0), all_products))
     return layout
