@@ -330,16 +330,16 @@ def _tiling(shape: Shape) -> Tiling:
     else:
         block_m, block_n = (192, 256) if m > 512 else (128, 128)
     if shape.score is ScoreKind.VOLUME:
-        block_n = _volume_columns(shape)
+        block_n = min(block_n, _volume_columns(shape))
     row_tiles, col_tiles = _ceil_div(m, block_m), _ceil_div(n, block_n)
     tiles = row_tiles * (row_tiles + 1) // 2 if shape.self_similarity else row_tiles * col_tiles
     return Tiling(block_m, block_n, row_tiles, col_tiles, tiles)
 
 
 def _volume_columns(shape: Shape) -> int:
-    """Columns of a volume score's tile, a multiple of every panel."""
+    """The most columns of a volume score's tile, a multiple of every panel."""
     column_bytes = (shape.banks + 1) * 192 * shape.statistics_dtype.itemsize
-    return max(32, min(LARGEST_BLOCK, VOLUME_TILES_BYTES // column_bytes // 32 * 32))
+    return max(32, VOLUME_TILES_BYTES // column_bytes // 32 * 32)
 
 
 def _state_layout(shape: Shape) -> _Layout:
@@ -348,7 +348,7 @@ def _state_layout(shape: Shape) -> _Layout:
     Sizes are bounds over all tilings, without a branch on M or N: a compiled graph serves every shape.
     """
     batch, m, n, d, score, banks = shape[:6]
-    smallest_n = SMALLEST_BLOCK if score is ScoreKind.DOT else _volume_columns(shape)
+    smallest_n = min(SMALLEST_BLOCK, _volume_columns(shape))
     item = shape.statistics_dtype.itemsize
     panel = _kernels().panel(DTYPE_CODES[shape.dtype])
     d_padded, n_padded = _ceil_div(d, panel) * panel, _ceil_div(n, panel) * panel
