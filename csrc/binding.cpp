@@ -15,10 +15,10 @@ using contrastive_ops::Block;
 using contrastive_ops::Clause;
 using contrastive_ops::ClauseKind;
 using contrastive_ops::DType;
-using contrastive_ops::Embeddings;
 using contrastive_ops::Kernels;
 using contrastive_ops::Params;
 using contrastive_ops::Relation;
+using contrastive_ops::ScoreKind;
 
 namespace {
 
@@ -71,34 +71,40 @@ PYBIND11_MODULE(_native, m) {
   m.def("release_cached_blocks", &contrastive_ops::release_cached_blocks);
 
   py::class_<Params> params(m, "Params");
-  params.def(py::init([](int dtype, int64_t batch, int64_t m, int64_t n, int64_t d, int threads, double scale,
-                         bool has_positives, std::pair<bool, bool> directions, bool self_similarity, int64_t block_m,
-                         int64_t block_n, int groups, int64_t kept_tiles, int64_t scratch_bytes) {
-               Params p = {};
-               p.dtype = static_cast<DType>(dtype);
-               p.batch = batch, p.m = m, p.n = n, p.d = d;
-               p.threads = threads;
-               p.scale = scale;
-               p.has_positives = has_positives;
-               p.rows = directions.first, p.columns = directions.second;
-               p.self_similarity = self_similarity;
-               p.block_m = block_m, p.block_n = block_n, p.groups = groups;
-               p.kept_tiles = kept_tiles;
-               p.scratch_bytes = scratch_bytes;
-               return p;
-             }),
-             py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("m"), py::arg("n"), py::arg("d"),
-             py::arg("threads"), py::arg("scale"), py::arg("has_positives"), py::arg("directions"),
-             py::arg("self_similarity"), py::arg("block_m"), py::arg("block_n"), py::arg("groups"),
-             py::arg("kept_tiles"), py::arg("scratch_bytes"));
-  const auto embeddings = [&](const char* name, Embeddings Params::* member) {
-    params.def(name,
-               [member](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t row_stride, int64_t d_stride) {
-                 p.*member = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
-               });
-  };
-  embeddings("set_queries", &Params::queries);
-  embeddings("set_keys", &Params::keys);
+  params.def(
+      py::init([](int dtype, int64_t batch, int64_t m, int64_t n, int64_t d, int score, int64_t banks, bool absolute,
+                  int threads, double scale, bool has_positives, std::pair<bool, bool> directions, bool self_similarity,
+                  int64_t block_m, int64_t block_n, int groups, int64_t kept_tiles, int64_t scratch_bytes) {
+        Params p = {};
+        p.dtype = static_cast<DType>(dtype);
+        p.batch = batch, p.m = m, p.n = n, p.d = d;
+        if (banks < 1 || banks > contrastive_ops::kMaxBanks) throw py::value_error("too many banks of keys");
+        p.score = static_cast<ScoreKind>(score);
+        p.banks = banks;
+        p.absolute = absolute;
+        p.threads = threads;
+        p.scale = scale;
+        p.has_positives = has_positives;
+        p.rows = directions.first, p.columns = directions.second;
+        p.self_similarity = self_similarity;
+        p.block_m = block_m, p.block_n = block_n, p.groups = groups;
+        p.kept_tiles = kept_tiles;
+        p.scratch_bytes = scratch_bytes;
+        return p;
+      }),
+      py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("m"), py::arg("n"), py::arg("d"), py::arg("score"),
+      py::arg("banks"), py::arg("absolute"), py::arg("threads"), py::arg("scale"), py::arg("has_positives"),
+      py::arg("directions"), py::arg("self_similarity"), py::arg("block_m"), py::arg("block_n"), py::arg("groups"),
+      py::arg("kept_tiles"), py::arg("scratch_bytes"));
+  params.def("set_queries",
+             [](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t row_stride, int64_t d_stride) {
+               p.queries = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
+             });
+  params.def("set_keys", [](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t bank_stride,
+                            int64_t row_stride, int64_t d_stride) {
+    p.keys = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
+    p.bank_stride = bank_stride;
+  });
   const auto relation = [&](const char* name, Relation Params::* member) {
     params.def(name, [member](Params& p, int kind, int64_t offset, std::uintptr_t row_ids, std::uintptr_t col_ids,
                               int64_t row_batch_stride, int64_t col_batch_stride) {
@@ -116,6 +122,9 @@ PYBIND11_MODULE(_native, m) {
   relation("add_positive_clause", &Params::positives);
   address(params, "row_bias", &Params::row_bias);
   address(params, "col_bias", &Params::col_bias);
+  address(params, "row_term", &Params::row_term);
+  address(params, "col_term", &Params::col_term);
+  address(params, "mixing", &Params::mixing);
   address(params, "packed_queries", &Params::packed_queries);
   address(params, "packed_keys", &Params::packed_keys);
   address(params, "packed_keys_t", &Params::packed_keys_t);
@@ -140,6 +149,8 @@ PYBIND11_MODULE(_native, m) {
   address(params, "dkeys", &Params::dkeys);
   address(params, "drow_bias", &Params::drow_bias);
   address(params, "dcol_bias", &Params::dcol_bias);
+  address(params, "drow_term", &Params::drow_term);
+  address(params, "dcol_term", &Params::dcol_term);
   address(params, "dscale_partial", &Params::dscale_partial);
   address(params, "dscale", &Params::dscale);
 
@@ -147,8 +158,8 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("name", [](const Kernels& k) { return k.name; })
       .def("panel", [](const Kernels& k, int dtype) { return k.panel(static_cast<DType>(dtype)); })
       .def("scratch_bytes",
-           [](const Kernels& k, int dtype, int64_t block_m, int64_t block_n) {
-             return k.scratch_bytes(static_cast<DType>(dtype), block_m, block_n);
+           [](const Kernels& k, int dtype, int score, int banks, int64_t block_m, int64_t block_n) {
+             return k.scratch_bytes(static_cast<DType>(dtype), static_cast<ScoreKind>(score), banks, block_m, block_n);
            })
       .def(
           "forward", [](const Kernels& k, const Params& p) { k.forward(p); }, py::call_guard<py::gil_scoped_release>())

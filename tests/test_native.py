@@ -41,10 +41,10 @@ IS_X86 = platform.machine() in ("x86_64", "AMD64")
 
 def build_fuzz(directory: Path, isa: str, flags: list[str]) -> Path:
     compiler = os.environ.get("CXX", "c++")
-    kernels, program = directory / "passes.o", directory / "fuzz"
-    passes = SOURCES / "isa" / "passes.cpp"
+    kernels, program = directory / "kernels.o", directory / "fuzz"
+    source = SOURCES / "isa" / "kernels.cpp"
     subprocess.run(
-        [compiler, *FLAGS, *flags, f"-DCONTRASTIVE_ISA={isa}", "-c", str(passes), "-o", str(kernels)], check=True
+        [compiler, *FLAGS, *flags, f"-DCONTRASTIVE_ISA={isa}", "-c", str(source), "-o", str(kernels)], check=True
     )
     fuzz = [str(ROOT / "tests" / "native" / "fuzz.cpp"), str(SOURCES / "schedule.cpp"), str(kernels)]
     subprocess.run([compiler, *FLAGS, *flags, f"-DFUZZ_ISA={isa}", *fuzz, "-o", str(program)], check=True)
@@ -101,3 +101,34 @@ def test_main_loop_is_fma_on_registers(isa: str, rows: int, register: str, by_ro
     steps = len(fmas) // (2 * rows)
     assert len(loads) <= steps * (rows + 2), (len(loads), steps)
     assert spills == []
+
+
+def volume_sweep(isa: str, name: str, banks: int) -> list[str]:
+    """Instructions of the innermost loop with square roots of a sweep of the volume score."""
+    pattern = rf"^[0-9a-f]+ <void contrastive_ops::{isa}::{name}<float, {banks}>.*?>:\n(.*?)\n\n"
+    found = re.search(pattern, disassembly(), re.M | re.S)
+    assert found, f"no {name}<float, {banks}> in {_native.__file__}"
+    lines = [line.split("\t", 1) for line in found.group(1).splitlines() if "\t" in line]
+    instructions = {int(address.strip(" :"), 16): text.strip() for address, text in lines}
+    loops = []
+    for end, text in instructions.items():
+        jump = re.match(r"j\w+ +([0-9a-f]+) ", text)
+        if jump and int(jump.group(1), 16) < end:
+            loops.append([i for a, i in instructions.items() if int(jump.group(1), 16) <= a <= end])
+    return min((loop for loop in loops if any(i.startswith("vsqrt") for i in loop)), key=len)
+
+
+@pytest.mark.skipif(not IS_X86, reason="x86 instruction sets")
+@pytest.mark.parametrize(("isa", "register"), [("avx2", "ymm"), ("avx512", "zmm")])
+@pytest.mark.parametrize("banks", [2, 7])
+def test_volume_sweeps_are_vectors(isa: str, register: str, banks: int) -> None:
+    """A row of a panel is two vectors: a square root each, and for the weights a division each; nothing is scalar, and
+    the scores of two banks spill nothing (the weights do: their sweep is one part in a hundred)."""
+    for name, divisions in (("volume_scores", 0), ("volume_weights", 2)):
+        loop = volume_sweep(isa, name, banks)
+        scalar = [i for i in loop if re.match(r"v\w+ss\b", i) and not i.startswith(("vbroadcastss", "vmovss"))]
+        spills = [i for i in loop if register in i and re.search(r"\(%r[sb]p", i)]
+        assert sum(bool(re.match(rf"vsqrtps .*%{register}", i)) for i in loop) == 2, name
+        assert sum(bool(re.match(rf"vdivps .*%{register}", i)) for i in loop) == divisions, name
+        assert scalar == [], name
+        assert (name, banks) != ("volume_scores", 2) or spills == []

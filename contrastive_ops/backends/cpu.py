@@ -24,7 +24,8 @@ else:
 
 ISA_VARIABLE = "CONTRASTIVE_OPS_CPU_ISA"  # baseline, avx2 or avx512; the best of the processor by default
 MAX_GROUPS = 8  # concurrency of the schedule; more costs locality
-SMALLEST_BLOCK, LARGEST_BLOCK = 96, 256  # of all tilings
+SMALLEST_BLOCK, LARGEST_BLOCK = 96, 256  # of all tilings; columns of a volume score may be fewer
+VOLUME_TILES_BYTES = 400 * 1024  # of the second-level cache: K tiles of products and one of scores
 ALIGNMENT = 64
 
 
@@ -49,6 +50,8 @@ class Shape(NamedTuple):
     m: int
     n: int
     d: int
+    score: ScoreKind
+    banks: int  # keys of one column
     dtype: torch.dtype
     statistics_dtype: torch.dtype
     self_similarity: bool
@@ -58,7 +61,10 @@ class Shape(NamedTuple):
     def of(cls, problem: Problem) -> Shape:
         batch, m, n, d = problem.sizes
         dtype, statistics_dtype = problem.queries.dtype, problem.scale.dtype
-        return cls(batch, m, n, d, dtype, statistics_dtype, problem.self_similarity, problem.workspace_bytes)
+        score, banks = problem.score.kind, problem.banks
+        return cls(
+            batch, m, n, d, score, banks, dtype, statistics_dtype, problem.self_similarity, problem.workspace_bytes
+        )
 
 
 class CpuBackend:
@@ -71,8 +77,6 @@ class CpuBackend:
             reasons.append(f"the native extension is not built ({_IMPORT_ERROR}): reinstall with a C++17 compiler")
         if problem.queries.device.type != "cpu":
             reasons.append(f"tensors must be on the CPU, got {problem.queries.device}")
-        if problem.score.kind is not ScoreKind.DOT:
-            reasons.append("the native kernels have no volume score yet")
         return reasons
 
     def state_bytes(self, problem: Problem) -> int:
@@ -124,11 +128,17 @@ class CpuBackend:
             statistics, upstream = _merge_directions(statistics, upstream)
         queries, keys = problem.queries, problem.keys
         dqueries = queries.new_empty((batch, m, d), dtype=wanted.dtype) if wanted.queries else None
-        dkeys = keys.new_empty((batch, n, d), dtype=wanted.dtype) if wanted.keys else None
-        drow_bias = problem.scale.new_empty((batch, m), dtype=torch.float64) if wanted.row_bias else None
-        dcol_bias = problem.scale.new_empty((batch, n), dtype=torch.float64) if wanted.col_bias else None
+        dkeys = keys.new_empty(keys.shape, dtype=wanted.dtype) if wanted.keys else None
+        is_dot = problem.score.kind is ScoreKind.DOT
+
+        def new_line(want: bool, length: int) -> Tensor | None:
+            return problem.scale.new_empty((batch, length), dtype=torch.float64) if want else None
+
+        drow_bias, dcol_bias = new_line(wanted.row_bias, m), new_line(wanted.col_bias, n)
+        drow_term = new_line(wanted.row_term, m)
+        dcol_term = new_line(wanted.col_term or (wanted.scale and not is_dot), n)
         dscale = problem.scale.new_empty(()) if wanted.scale else None
-        gradients = (dqueries, dkeys, dscale, drow_bias, dcol_bias)
+        gradients = (dqueries, dkeys, dscale, drow_bias, dcol_bias, drow_term, dcol_term)
         if batch * m * n == 0:
             for gradient in gradients:
                 if gradient is not None:
@@ -138,21 +148,25 @@ class CpuBackend:
             call.set(row_lse=statistics.row_lse, col_lse=statistics.col_lse)
             call.set(**{f"d_{name}": value for name, value in upstream._asdict().items()})
             call.set(dqueries=dqueries, dkeys=dkeys, drow_bias=drow_bias, dcol_bias=dcol_bias, dscale=dscale)
+            call.set(drow_term=drow_term, dcol_term=dcol_term)
             scratch = _Layout()
             # dscale = <Q, dS K> needs one of the two products also where no gradient of the embeddings is wanted
+            needs_dq = wanted.queries or (is_dot and wanted.scale and not wanted.keys)
             for name, gradient, needed, elements in (
-                ("dq_accumulator", dqueries, wanted.queries or (wanted.scale and not wanted.keys), batch * m * d),
-                ("dk_accumulator", dkeys, wanted.keys, batch * n * d),
+                ("dq_accumulator", dqueries, needs_dq, batch * m * d),
+                ("dk_accumulator", dkeys, wanted.keys, batch * problem.banks * n * d),
             ):
                 if gradient is not None and gradient.dtype == problem.statistics_dtype:
                     call.set(**{name: gradient})
                 elif needed:
                     scratch.add(name, elements * call.item_bytes)
-            if wanted.scale:
+            if is_dot and wanted.scale:
                 scratch.add("dscale_partial", 8 * batch * (call.tiling.row_tiles + call.tiling.col_tiles))
             call.run("backward", scratch)
-        biases = [None if x is None else x.to(problem.scale.dtype) for x in (drow_bias, dcol_bias)]
-        return Gradients(dqueries, dkeys, dscale, *biases)
+        if not wanted.col_term:
+            dcol_term = None
+        lines = (None if x is None else x.to(problem.scale.dtype) for x in (drow_bias, dcol_bias, drow_term, dcol_term))
+        return Gradients(dqueries, dkeys, dscale, *lines)
 
 
 def release_workspace() -> None:
@@ -191,6 +205,9 @@ class _Call:
             m=m,
             n=n,
             d=d,
+            score=int(shape.score),
+            banks=shape.banks,
+            absolute=problem.score.absolute,
             threads=torch.get_num_threads(),
             scale=problem.scale.item(),
             has_positives=problem.positives is not None,
@@ -203,8 +220,10 @@ class _Call:
             scratch_bytes=plan.scratch_bytes,
         )
         p.set_queries(problem.queries.data_ptr(), *problem.queries.stride())
-        p.set_keys(problem.keys.data_ptr(), *problem.keys.stride())
+        keys = problem.keys if problem.keys.dim() == 4 else problem.keys.unsqueeze(1)
+        p.set_keys(keys.data_ptr(), *keys.stride())
         self.set(row_bias=problem.row_bias, col_bias=problem.col_bias)
+        self.set(row_term=problem.score.row_term, col_term=problem.score.col_term, mixing=problem.score.mixing)
         self._add_clauses(problem.candidates, p.add_candidate_clause, m, n)
         if problem.positives is not None:
             self._add_clauses(problem.positives, p.add_positive_clause, m, n)
@@ -292,9 +311,11 @@ class Plan(NamedTuple):
 @lru_cache(maxsize=256)
 def _plan(shape: Shape) -> Plan:
     tiling, state = _tiling(shape), _state_layout(shape)
-    tile_bytes = tiling.block_m * tiling.block_n * shape.statistics_dtype.itemsize
+    tile_bytes = shape.banks * tiling.block_m * tiling.block_n * shape.statistics_dtype.itemsize
     kept_tiles = min(shape.batch * tiling.tiles, state.sizes["kept"] // tile_bytes)
-    scratch_bytes = _kernels().scratch_bytes(DTYPE_CODES[shape.dtype], tiling.block_m, tiling.block_n)
+    scratch_bytes = _kernels().scratch_bytes(
+        DTYPE_CODES[shape.dtype], int(shape.score), shape.banks, tiling.block_m, tiling.block_n
+    )
     return Plan(tiling, state, kept_tiles, scratch_bytes)
 
 
@@ -308,9 +329,17 @@ def _tiling(shape: Shape) -> Tiling:
         block_m, block_n = (192, 192) if m > 512 else (96, 96)
     else:
         block_m, block_n = (192, 256) if m > 512 else (128, 128)
+    if shape.score is ScoreKind.VOLUME:
+        block_n = min(block_n, _volume_columns(shape))
     row_tiles, col_tiles = _ceil_div(m, block_m), _ceil_div(n, block_n)
     tiles = row_tiles * (row_tiles + 1) // 2 if shape.self_similarity else row_tiles * col_tiles
     return Tiling(block_m, block_n, row_tiles, col_tiles, tiles)
+
+
+def _volume_columns(shape: Shape) -> int:
+    """The most columns of a volume score's tile, a multiple of every panel."""
+    column_bytes = (shape.banks + 1) * 192 * shape.statistics_dtype.itemsize
+    return max(32, VOLUME_TILES_BYTES // column_bytes // 32 * 32)
 
 
 def _state_layout(shape: Shape) -> _Layout:
@@ -318,7 +347,8 @@ def _state_layout(shape: Shape) -> _Layout:
 
     Sizes are bounds over all tilings, without a branch on M or N: a compiled graph serves every shape.
     """
-    batch, m, n, d = shape[:4]
+    batch, m, n, d, score, banks = shape[:6]
+    smallest_n = min(SMALLEST_BLOCK, _volume_columns(shape))
     item = shape.statistics_dtype.itemsize
     panel = _kernels().panel(DTYPE_CODES[shape.dtype])
     d_padded, n_padded = _ceil_div(d, panel) * panel, _ceil_div(n, panel) * panel
@@ -327,9 +357,11 @@ def _state_layout(shape: Shape) -> _Layout:
     if shape.self_similarity:
         layout.offsets["packed_keys"] = layout.offsets["packed_queries"]
     else:
-        layout.add("packed_keys", batch * n * d_padded * item)
-    layout.add("packed_keys_t", batch * n_padded * d * item)
-    layout.add("tile_reference", batch * _ceil_div(m, SMALLEST_BLOCK) * _ceil_div(n, SMALLEST_BLOCK) * item)
-    all_scores = batch * (m + LARGEST_BLOCK) * (n + LARGEST_BLOCK) * item
-    layout.add("kept", torch.sym_min(shape.workspace_bytes, all_scores))
+        layout.add("packed_keys", batch * ((banks - 1) * n_padded + n) * d_padded * item)
+    layout.add("packed_keys_t", batch * banks * n_padded * d * item)
+    layout.add("tile_reference", batch * _ceil_div(m, SMALLEST_BLOCK) * _ceil_div(n, smallest_n) * item)
+    all_products = batch * banks * (m + LARGEST_BLOCK) * (n + LARGEST_BLOCK) * item
+    # packed banks of a volume are many times the queries, so they are paid from the budget
+    budget = shape.workspace_bytes - (0 if score is ScoreKind.DOT else layout.total)
+    layout.add("kept", torch.sym_min(torch.sym_max(budget, 0), all_products))
     return layout

@@ -1,4 +1,4 @@
-// What one instruction set offers; `isa/passes.cpp` is compiled once for each.
+// What one instruction set offers; `isa/kernels.cpp` is compiled once for each.
 #pragma once
 
 #include "params.h"
@@ -8,7 +8,7 @@ namespace contrastive_ops {
 struct Kernels {
   const char* name;
   int (*panel)(DType dtype);  // unit of the packed layouts, in elements of the statistics type
-  int64_t (*scratch_bytes)(DType dtype, int64_t block_m, int64_t block_n);  // per thread
+  int64_t (*scratch_bytes)(DType dtype, ScoreKind score, int banks, int64_t block_m, int64_t block_n);  // per thread
   void (*forward)(const Params&);
   void (*backward)(const Params&);
   double (*fma_burst)(int64_t iterations);  // runs independent float FMAs, returns their flops

@@ -6,11 +6,13 @@
 namespace contrastive_ops {
 namespace CONTRASTIVE_ISA {
 
-// dst[d / kPanel][rows][kPanel], the last panel padded with zeros.
+// dst[d / kPanel][lines][kPanel], of which `rows` lines and zeros up to `padded_rows` are written; the last panel is
+// padded with zeros.
 template <class T, class S>
-void pack_rows(const S* src, int64_t row_stride, int64_t d_stride, int64_t rows, int64_t d, T* dst) {
+void pack_rows(const S* src, int64_t row_stride, int64_t d_stride, int64_t rows, int64_t padded_rows, int64_t lines,
+               int64_t d, T* dst) {
   constexpr int W = kPanel<T>;
-  for (int64_t x = 0; x < d; x += W) {
+  for (int64_t x = 0; x < d; x += W, dst += (lines - padded_rows) * W) {
     const int64_t width = d - x < W ? d - x : W;
     for (int64_t i = 0; i < rows; ++i, dst += W) {
       const S* line = src + i * row_stride + x * d_stride;
@@ -20,6 +22,7 @@ void pack_rows(const S* src, int64_t row_stride, int64_t d_stride, int64_t rows,
         for (int64_t q = 0; q < W; ++q) dst[q] = q < width ? widen<T>(line[q * d_stride]) : T(0);
       }
     }
+    for (int64_t i = rows; i < padded_rows; ++i, dst += W) std::memset(dst, 0, W * sizeof(T));
   }
 }
 

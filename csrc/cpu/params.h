@@ -17,11 +17,18 @@ struct Embeddings {
 struct Params {
   DType dtype;
   int64_t batch, m, n, d;
+  ScoreKind score;
+  int64_t banks;  // K: keys of one column that a score is made of; 1 for the dot score
   int threads;
 
-  Embeddings queries;  // [B, M, D]
-  Embeddings keys;     // [B, N, D]
+  Embeddings queries;   // [B, M, D]
+  Embeddings keys;      // [B, K, N, D]: bank 0
+  int64_t bank_stride;  // from bank to bank
   double scale;
+  const void* row_term;  // volume score: [B, M] alpha, statistics type
+  const void* col_term;  // volume score: [B, N] beta
+  const void* mixing;    // volume score: [B, K(K+1)/2, N]
+  bool absolute;         // volume score: |rho^2| where it is below 0
   const void* row_bias;  // [B, M] statistics type, or null
   const void* col_bias;  // [B, N] statistics type, or null
   Relation candidates;
@@ -34,14 +41,15 @@ struct Params {
   int64_t block_m, block_n;
   int groups;  // row groups and column groups of the schedule, at most the number of tiles in each direction
 
-  // Packed operands, statistics type; d_padded = d rounded up to the panel, n_padded = n likewise.
+  // Packed operands, statistics type; d_padded = d rounded up to the panel.
   void* packed_queries;  // [B][row block][d_padded / panel][rows of block][panel]
-  void* packed_keys;     // [B][col block][d_padded / panel][cols of block][panel]; null if not needed
-  void* packed_keys_t;   // [B][n_padded / panel][d][panel]
+  void* packed_keys;     // [B][col block][d_padded / panel][lines of block][panel]; null if not needed
+                         // lines: the cols of bank 0, those of bank 1, ...; padded to the panel in all but the last
+  void* packed_keys_t;   // [B][col block][K][cols of block / panel][d][panel]
 
   // Per tile: the reference of its exponentials, -inf: no candidates, NaN: scores are kept instead.
   void* tile_reference;  // [B][tiles] statistics type: [row tiles][col tiles], or its upper triangle
-  void* kept;            // [kept_tiles][block_m * block_n] statistics type
+  void* kept;            // [kept_tiles][K][block_m * block_n] statistics type
   int64_t kept_tiles;
 
   void* scratch;  // [threads][scratch_bytes]
@@ -64,12 +72,14 @@ struct Params {
   const void* d_col_lse;  // [B, N]
   const void* d_col_sum;
   void* dq_accumulator;    // [B, M, D] statistics type: dS K, before the factor scale
-  void* dk_accumulator;    // [B, N, D]
+  void* dk_accumulator;    // [B, K, N, D]
   void* dqueries;          // [B, M, D] contiguous, in dtype, or the accumulator itself
-  void* dkeys;             // [B, N, D]
+  void* dkeys;             // [B, K, N, D]
   double* drow_bias;       // [B, M], double: long sums of terms of one sign
   double* dcol_bias;       // [B, N]
-  double* dscale_partial;  // [B * number of row tiles (of col tiles where only keys are wanted)]
+  double* drow_term;       // [B, M]
+  double* dcol_term;       // [B, N]; dscale of the volume score needs it
+  double* dscale_partial;  // dot score: [B * number of row tiles (of col tiles where only keys are wanted)]
   void* dscale;            // [1] statistics type
 };
 

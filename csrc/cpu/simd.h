@@ -78,6 +78,11 @@ CONTRASTIVE_INLINE Vec<T> broadcast(T x) {
   return x - Vec<T>{};  // exact for every x, -0 and NaN included; compiles to one broadcast
 }
 template <class T>
+CONTRASTIVE_INLINE Vec<T> sqrt(Vec<T> v) {
+  for (int l = 0; l < kLanes<T>; ++l) v[l] = __builtin_sqrt(v[l]);
+  return v;
+}
+template <class T>
 CONTRASTIVE_INLINE IVec<T> iota() {
   IVec<T> v = {};
   for (int l = 0; l < kLanes<T>; ++l) v[l] = l;

@@ -240,12 +240,12 @@ void gradient_from_tile(const T* source, int64_t rows, int64_t cols, T reference
   }
 }
 
-// dS_ij = g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j), with lse = +inf for a line without candidates.
+// dS_ij = g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j), with lse = +inf for a line without candidates; 0 in the padding.
 template <class T>
 void gradient_by_line(const T* scores, int64_t rows, int64_t cols, const T* g, const T* row_lse, const T* h,
                       const T* col_lse, T* ds) {
   constexpr int W = kPanel<T>, L = kLanes<T>;
-  for (int64_t j = 0; j < cols; j += L) {
+  for (int64_t j = 0; j < (cols + W - 1) / W * W; j += L) {
     const Vec<T> h_j = load<T>(h + j), lse_j = load<T>(col_lse + j);
     const int64_t base = j / W * W * rows + j % W;
     for (int64_t i = 0; i < rows; ++i) {

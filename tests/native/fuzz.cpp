@@ -90,15 +90,21 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   const bool self = random_engine() % 3 == 0;
   const int64_t batch = pick({1, 1, 3}), m = pick({1, 5, 17, 100, 129, 260}), d = pick({1, 3, 16, 33, 70, 300});
   const int64_t n = self ? m : pick({1, 7, 40, 128, 257, 300});
+  const bool volume = !self && coin();
+  const int64_t banks = volume ? 1 + int64_t(random_engine() % kMaxBanks) : 1, triangle = banks * (banks + 1) / 2;
   const int64_t panel = kernels.panel(dtype);
   const int64_t block_n = pick({1, 2, 4}) * 96 / panel * panel, block_m = self ? block_n : pick({12, 96, 100});
   const int64_t row_tiles = (m + block_m - 1) / block_m, col_tiles = (n + block_n - 1) / block_n;
   const int64_t d_padded = (d + panel - 1) / panel * panel, n_padded = (n + panel - 1) / panel * panel;
+  const int64_t key_lines = (banks - 1) * n_padded + n;
   const int64_t tiles = batch * (self ? row_tiles * (row_tiles + 1) / 2 : row_tiles * col_tiles);
 
   Params p = {};
   p.dtype = dtype;
   p.batch = batch, p.m = m, p.n = n, p.d = d;
+  p.score = volume ? ScoreKind::kVolume : ScoreKind::kDot;
+  p.banks = banks;
+  p.absolute = coin();
   p.threads = int(pick({1, 2, 3}));
   p.scale = pick({1, 10, 100, -3, 0});
   p.self_similarity = self;
@@ -112,29 +118,30 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   if (p.has_positives) p.positives = random_relation(batch, m, n, self, ids);
 
   // inputs, strided: one element more in every row
-  Buffer<S> queries(batch * m * (d + 1)), keys(batch * n * (d + 1));
+  Buffer<S> queries(batch * m * (d + 1)), keys(batch * banks * n * (d + 1));
   const auto fill = [&](Buffer<S>& x) {
     for (int64_t i = 0; i < x.count; ++i) x.data[i] = FUZZ_ISA::Narrow<S, T>::from(T(normal() / std::sqrt(double(d))));
   };
   fill(queries), fill(keys);
   p.queries = {queries.data, m * (d + 1), d + 1, 1};
-  p.keys = self ? p.queries : Embeddings{keys.data, n * (d + 1), d + 1, 1};
+  p.keys = self ? p.queries : Embeddings{keys.data, banks * n * (d + 1), d + 1, 1};
+  p.bank_stride = n * (d + 1);
   Buffer<T> row_bias(batch * m), col_bias(batch * n);
   for (int64_t i = 0; i < row_bias.count; ++i) row_bias.data[i] = T(normal());
   for (int64_t i = 0; i < col_bias.count; ++i) col_bias.data[i] = T(normal());
   if (coin()) p.row_bias = row_bias.data, p.col_bias = self ? row_bias.data : coin() ? col_bias.data : nullptr;
 
-  Buffer<T> packed_queries(batch * m * d_padded), packed_keys(batch * n * d_padded),
-      packed_keys_t(batch * n_padded * d);
+  Buffer<T> packed_queries(batch * m * d_padded), packed_keys(batch * key_lines * d_padded),
+      packed_keys_t(batch * banks * n_padded * d);
   Buffer<T> reference(tiles);
   p.kept_tiles = pick({0, tiles / 2, tiles});
-  Buffer<T> kept(p.kept_tiles * block_m * block_n);
+  Buffer<T> kept(p.kept_tiles * banks * block_m * block_n);
   p.packed_queries = packed_queries.data;
   p.packed_keys = self ? packed_queries.data : packed_keys.data;
   p.packed_keys_t = packed_keys_t.data;
   p.tile_reference = reference.data;
   p.kept = kept.data;
-  p.scratch_bytes = kernels.scratch_bytes(dtype, block_m, block_n);
+  p.scratch_bytes = kernels.scratch_bytes(dtype, p.score, int(banks), block_m, block_n);
   Buffer<char> scratch(p.threads * p.scratch_bytes);
   p.scratch = scratch.data;
 
@@ -145,23 +152,61 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   if (p.columns) p.col_lse = col_lse.data, p.col_running = col_running.data;
   if (p.rows && p.has_positives) p.row_sum = row_sum.data, p.row_positive = row_positive.data;
   if (p.columns && p.has_positives) p.col_sum = col_sum.data, p.col_positive = col_positive.data;
-  kernels.forward(p);
 
   // reference, in double from the same rounded inputs
   const auto q = [&](int64_t b, int64_t i, int64_t x) {
     return double(FUZZ_ISA::widen<T>(static_cast<const S*>(p.queries.data)[(b * m + i) * (d + 1) + x]));
   };
-  const auto k = [&](int64_t b, int64_t j, int64_t x) {
-    return double(FUZZ_ISA::widen<T>(static_cast<const S*>(p.keys.data)[(b * n + j) * (d + 1) + x]));
+  const auto k = [&](int64_t b, int64_t u, int64_t j, int64_t x) {
+    return double(FUZZ_ISA::widen<T>(static_cast<const S*>(p.keys.data)[((b * banks + u) * n + j) * (d + 1) + x]));
   };
-  std::vector<double> s(batch * m * n), dot(s.size()), ds(s.size());
+  const auto pair = [&](int64_t b, int64_t i, int64_t j) { return (b * m + i) * n + j; };
+  std::vector<double> product(batch * m * n * banks);  // [B, M, N, K]
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j)
+        for (int64_t u = 0; u < banks; ++u)
+          for (int64_t x = 0; x < d; ++x) product[pair(b, i, j) * banks + u] += q(b, i, x) * k(b, u, j, x);
+
+  // terms of the volume: in some rows every rho^2 is far above 0, in the others far below
+  Buffer<T> row_term(batch * m), col_term(batch * n), mixing(batch * triangle * n);
+  for (int64_t i = 0; i < col_term.count; ++i) col_term.data[i] = T(pick({0, 1, 2}) * std::abs(normal()));
+  for (int64_t i = 0; i < mixing.count; ++i) mixing.data[i] = T(0.5 * normal());
+  std::vector<double> mixed(product.size()), rho(batch * m * n), sign(rho.size());
+  const auto w = [&](int64_t b, int64_t j, int64_t r, int64_t u) {
+    return double(mixing.data[(b * triangle + r * (r + 1) / 2 + u) * n + j]);
+  };
+  const auto lengths = [&](int64_t b, int64_t i, int64_t j) {
+    double sum = 0;
+    for (int64_t r = 0; r < banks; ++r) sum += std::pow(mixed[pair(b, i, j) * banks + r], 2);
+    return sum;
+  };
+  for (int64_t b = 0; b < batch && volume; ++b)
+    for (int64_t i = 0; i < m; ++i) {
+      double longest = 0;
+      for (int64_t j = 0; j < n; ++j) {
+        for (int64_t r = 0; r < banks; ++r)
+          for (int64_t u = 0; u <= r; ++u)
+            mixed[pair(b, i, j) * banks + r] += w(b, j, r, u) * product[pair(b, i, j) * banks + u];
+        longest = std::max(longest, lengths(b, i, j));
+      }
+      row_term.data[b * m + i] = T(random_engine() % 4 ? longest + 1 : -1);
+      for (int64_t j = 0; j < n; ++j) {
+        const double squared = double(row_term.data[b * m + i]) - lengths(b, i, j);
+        rho[pair(b, i, j)] = std::sqrt(squared > 0 ? squared : p.absolute ? -squared : 0);
+        sign[pair(b, i, j)] = squared < 0 ? -1 : 1;
+      }
+    }
+  if (volume) p.row_term = row_term.data, p.col_term = col_term.data, p.mixing = mixing.data;
+  kernels.forward(p);
+
+  std::vector<double> s(batch * m * n), dot(s.size());  // dot: what `scale` multiplies
   std::vector<double> true_lse[2] = {std::vector<double>(batch * m), std::vector<double>(batch * n)};
   std::vector<double> true_sum[2] = {true_lse[0], true_lse[1]};
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < n; ++j) {
-        double z = 0;
-        for (int64_t x = 0; x < d; ++x) z += q(b, i, x) * k(b, j, x);
+        const double z = volume ? double(col_term.data[b * n + j]) * rho[pair(b, i, j)] : product[pair(b, i, j)];
         dot[(b * m + i) * n + j] = z;
         s[(b * m + i) * n + j] = p.scale * z + (p.row_bias ? double(row_bias.data[b * m + i]) : 0) +
                                  (p.col_bias ? double(static_cast<const T*>(p.col_bias)[b * n + j]) : 0);
@@ -184,7 +229,9 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
     for (std::size_t l = 0; l < top.size(); ++l) true_lse[c][l] = top[l] + std::log(total[l]);
   }
   bool good = true;
-  const double magnitude = 1 + std::abs(p.scale);
+  double largest = 1;
+  for (double z : dot) largest = std::max(largest, volume ? z : 1);
+  const double magnitude = 1 + std::abs(p.scale) * largest;
   const auto compare = [&](const char* what, const T* ours, const std::vector<double>& truth, double allowed) {
     if (!ours) return;
     for (std::size_t l = 0; l < truth.size(); ++l) {
@@ -212,15 +259,20 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   if (p.rows && p.has_positives) p.d_row_sum = a.data;
   if (p.columns && p.has_positives) p.d_col_sum = c.data;
   const bool wants_keys = !self && coin(), wants_queries = !wants_keys || coin();
-  Buffer<T> dq(batch * m * d), dk(batch * n * d);
+  Buffer<T> dq(batch * m * d), dk(batch * banks * n * d);
   Buffer<S> dqueries(dq.count), dkeys(dk.count);
   Buffer<double> drow(batch * m), dcol(batch * n), partial(batch * (row_tiles + col_tiles));
+  Buffer<double> drow_term(batch * m), dcol_term(batch * n);
   Buffer<T> dscale(1);
   if (wants_queries) p.dq_accumulator = dq.data, p.dqueries = dqueries.data;
   if (wants_keys) p.dk_accumulator = dk.data, p.dkeys = dkeys.data;
   p.drow_bias = drow.data;
   if (!self) p.dcol_bias = dcol.data;
-  p.dscale_partial = partial.data, p.dscale = dscale.data;
+  p.dscale = dscale.data;
+  if (volume)
+    p.drow_term = drow_term.data, p.dcol_term = dcol_term.data;
+  else
+    p.dscale_partial = partial.data;
   kernels.backward(p);
 
   const auto gradient_of = [&](int64_t b, int64_t i, int64_t j) {
@@ -238,6 +290,7 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   };
   double true_dscale = 0, size_dscale = 0;
   std::vector<double> true_dq(dq.count), true_dk(dk.count), true_drow(drow.count), true_dcol(dcol.count);
+  std::vector<double> true_drow_term(batch * m), true_dcol_term(batch * n), weights(banks);
   double norm_ds = 0;
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t i = 0; i < m; ++i)
@@ -248,9 +301,22 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
         norm_ds += both * both;
         true_drow[b * m + i] += both;
         true_dcol[b * n + j] += once;
-        for (int64_t x = 0; x < d; ++x) {
-          true_dq[(b * m + i) * d + x] += p.scale * both * k(b, j, x);
-          true_dk[(b * n + j) * d + x] += p.scale * once * q(b, i, x);
+        const double distance = rho[pair(b, i, j)];
+        const double per_distance =
+            distance > 0 ? once * double(col_term.data[b * n + j]) * sign[pair(b, i, j)] / distance : 0;
+        for (int64_t u = 0; u < banks; ++u) {
+          weights[u] = volume ? 0 : once;
+          for (int64_t r = u; r < banks && volume; ++r)
+            weights[u] -= per_distance * w(b, j, r, u) * mixed[pair(b, i, j) * banks + r];
+        }
+        true_drow_term[b * m + i] += p.scale * per_distance / 2;
+        true_dcol_term[b * n + j] += p.scale * once * distance;
+        for (int64_t u = 0; u < banks; ++u) {
+          norm_ds += volume ? weights[u] * weights[u] : 0;
+          for (int64_t x = 0; x < d; ++x) {
+            true_dq[(b * m + i) * d + x] += p.scale * (volume ? weights[u] : both) * k(b, u, j, x);
+            true_dk[((b * banks + u) * n + j) * d + x] += p.scale * weights[u] * q(b, i, x);
+          }
         }
       }
   const auto compare_gradient = [&](const char* what, auto ours, const std::vector<double>& truth, double size) {
@@ -269,8 +335,9 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
     const double share = error == 0 ? 0 : std::sqrt(error) / allowed;
     worst_gradient = std::max(worst_gradient, share);
     if (!(share <= 1)) {
-      std::printf("%s: error %g of %g (m %ld n %ld d %ld self %d scale %g)\n", what, std::sqrt(error), std::sqrt(norm),
-                  long(m), long(n), long(d), int(self), p.scale);
+      std::printf("%s: error %g of %g (m %ld n %ld d %ld banks %ld volume %d self %d scale %g)\n", what,
+                  std::sqrt(error), std::sqrt(norm), long(m), long(n), long(d), long(banks), int(volume), int(self),
+                  p.scale);
       good = false;
     }
   };
@@ -279,6 +346,8 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   compare_gradient("dkeys", static_cast<S*>(p.dkeys), true_dk, size);
   compare_gradient("drow_bias", p.drow_bias, true_drow, size);
   compare_gradient("dcol_bias", p.dcol_bias, true_dcol, size);
+  compare_gradient("drow_term", p.drow_term, true_drow_term, size);
+  compare_gradient("dcol_term", p.dcol_term, true_dcol_term, size);
   compare_gradient("dscale", dscale.data, {true_dscale}, size_dscale);
   return good;
 }

@@ -1,0 +1,129 @@
+// A problem cut into tiles: where everything of a tile lies, and the walk over the tiles.
+#pragma once
+
+#include "relation.h"
+#include "schedule.h"
+
+namespace contrastive_ops {
+namespace CONTRASTIVE_ISA {
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// What a score needs of the scratch beyond a tile of scores.
+struct ScoreScratch {
+  int64_t product_tiles;  // 0: the products lie where the scores do
+  int64_t column_lines;   // lines of block_n elements
+};
+
+// The scratch of one thread.
+template <class T>
+struct Scratch {
+  T* tile;      // scores, later dS
+  T* products;  // [bank] tiles, later their weights; the tile itself where the score does not ask for tiles
+  T *row_lanes, *column_lines;
+  T *row_part, *row_reference;
+  T *col_part, *col_reference;
+  Lane<T>* ids;
+
+  // One layout for the size and for the pointers.
+  static int64_t lay_out(int64_t block_m, int64_t block_n, ScoreScratch score, char* base, Scratch* out) {
+    int64_t offset = 0;
+    const auto take = [&](int64_t elements) {
+      T* p = reinterpret_cast<T*>(base + offset);
+      offset += ceil_div(elements * int64_t(sizeof(T)), 64) * 64;
+      return p;
+    };
+    const int64_t m = ceil_div(block_m, kPanel<T>) * kPanel<T>, n = block_n;
+    Scratch s;
+    s.tile = take(block_m * n);
+    s.products = score.product_tiles ? take(score.product_tiles * block_m * n) : s.tile;
+    s.row_lanes = take(m * kLanes<T>);
+    s.column_lines = take(score.column_lines * n);
+    s.row_part = take(m), s.row_reference = take(m);
+    s.col_part = take(n), s.col_reference = take(n);
+    s.ids = reinterpret_cast<Lane<T>*>(take(TileMask<T>::scratch_lanes(m, n)));
+    if (out) *out = s;
+    return offset;
+  }
+};
+
+// A problem in the statistics type T, with the address arithmetic that both passes share.
+template <class T>
+struct Work {
+  const Params& p;
+  const ScoreScratch score_scratch;
+  const int64_t row_tiles = ceil_div(p.m, p.block_m), col_tiles = ceil_div(p.n, p.block_n);
+  const int64_t d_padded = ceil_div(p.d, kPanel<T>) * kPanel<T>;
+
+  static int64_t padded(int64_t cols) { return ceil_div(cols, kPanel<T>) * kPanel<T>; }
+
+  TileRange tile(int64_t b, int64_t i, int64_t j) const {
+    const int64_t row = i * p.block_m, col = j * p.block_n;
+    return {b, row, p.m - row < p.block_m ? p.m - row : p.block_m, col, p.n - col < p.block_n ? p.n - col : p.block_n};
+  }
+  // Self-similarity counts the upper triangle only.
+  int64_t tile_index(int64_t b, int64_t i, int64_t j) const {
+    if (p.self_similarity) return b * (row_tiles * (row_tiles + 1) / 2) + i * row_tiles - i * (i - 1) / 2 + j - i;
+    return (b * row_tiles + i) * col_tiles + j;
+  }
+  T* kept(int64_t index) const {
+    return index < p.kept_tiles ? static_cast<T*>(p.kept) + index * p.banks * p.block_m * p.block_n : nullptr;
+  }
+  T* queries(const TileRange& t) const {
+    return static_cast<T*>(p.packed_queries) + (t.batch * p.m + t.row) * d_padded;
+  }
+  // The banks of a tile's keys lie one after another, as if they were columns; all but the last are padded to panels.
+  int64_t key_lines(int64_t cols) const { return (p.banks - 1) * padded(cols) + cols; }
+  T* keys(const TileRange& t) const {
+    return static_cast<T*>(p.packed_keys) + (t.batch * key_lines(p.n) + t.col * p.banks) * d_padded;
+  }
+  T* keys_t(const TileRange& t) const {
+    return static_cast<T*>(p.packed_keys_t) + (t.batch * padded(p.n) + t.col) * p.banks * p.d;
+  }
+  Scratch<T> scratch(int thread) const {
+    Scratch<T> s;
+    Scratch<T>::lay_out(p.block_m, p.block_n, score_scratch, static_cast<char*>(p.scratch) + thread * p.scratch_bytes,
+                        &s);
+    return s;
+  }
+
+  // A line vector ([B, M] or [B, N]) at the tile's first row or column. In self-similarity the columns are rows in
+  // their second role: statistics and gradients of both go to the same place.
+  template <class V>
+  V* row_line(V* rows, const TileRange& t) const {
+    return rows ? rows + t.batch * p.m + t.row : nullptr;
+  }
+  template <class V>
+  V* col_line(V* rows, V* cols, const TileRange& t) const {
+    if (p.self_similarity) return rows ? rows + t.batch * p.m + t.col : nullptr;
+    return cols ? cols + t.batch * p.n + t.col : nullptr;
+  }
+};
+
+template <class T>
+using Body = void (*)(const Work<T>&, int64_t b, int64_t i, int64_t j, const Scratch<T>&);
+
+// Runs body on every tile of every group pair, in the schedule's order.
+template <class T, Body<T> kBody>
+void for_each_tile(const Work<T>& work) {
+  for_each_group_pair(
+      work.p,
+      [](void* context, int64_t b, int a, int c, int thread) {
+        const auto& w = *static_cast<const Work<T>*>(context);
+        const int n = w.p.groups;
+        const Scratch<T> scratch = w.scratch(thread);
+        const bool upper_only = w.p.self_similarity && a == c;
+        for (int64_t i = a * w.row_tiles / n; i < (a + 1) * w.row_tiles / n; ++i)
+          for (int64_t j = c * w.col_tiles / n; j < (c + 1) * w.col_tiles / n; ++j)
+            if (!upper_only || i <= j) kBody(w, b, i, j, scratch);
+      },
+      const_cast<Work<T>*>(&work));
+}
+
+template <class F>
+void for_each(int threads, int64_t count, F body) {
+  parallel_for(threads, count, [](void* f, int64_t i, int) { (*static_cast<F*>(f))(i); }, &body);
+}
+
+}  // namespace CONTRASTIVE_ISA
+}  // namespace contrastive_ops

@@ -1,0 +1,117 @@
+"""The native kernels of the volume score: every K over ragged tiles, and what must not change a bit."""
+
+import pytest
+import torch
+
+from contrastive_ops import _native, diagonal, off_diagonal
+from contrastive_ops.backends import cpu
+from contrastive_ops.backends.base import Wanted
+from contrastive_ops.backends.reference import ReferenceBackend
+from contrastive_ops.ops.volume_statistics import volume_problem
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Statistics
+from contrastive_ops.testing import norm_error, tolerance_for
+
+EVERYTHING = Wanted(True, True, True, True, True, True, True)
+BACKEND = cpu.CpuBackend()
+
+
+def make_problem(banks, dtype, sizes=(530, 275, 21), workspace_bytes=DEFAULT_WORKSPACE_BYTES, **options):
+    """Three row tiles and several column tiles, no size a multiple of tile or panel."""
+    m, n, d = sizes
+    generator = torch.Generator().manual_seed(banks)
+    anchor, *modalities = (
+        torch.randn(1, rows, d, generator=generator).div(d**0.5).to(dtype) for rows in (m, *[n] * banks)
+    )
+    return volume_problem(
+        anchor,
+        modalities,
+        scale=-6.0,
+        row_bias=torch.randn(1, m, generator=generator),
+        col_bias=torch.randn(1, n, generator=generator),
+        candidates=off_diagonal(),
+        positives=diagonal(),
+        rows=True,
+        columns=True,
+        workspace_bytes=workspace_bytes,
+        **options,
+    )
+
+
+def as_double(problem):
+    """The same numbers, to be computed with in float64."""
+    score = problem.score._replace(
+        **{name: getattr(problem.score, name).double() for name in ("row_term", "col_term", "mixing")}
+    )
+    wide = {name: getattr(problem, name).double() for name in ("queries", "keys", "scale", "row_bias", "col_bias")}
+    return problem._replace(score=score, **wide)
+
+
+def solve(problem, backend=BACKEND, wanted=EVERYTHING):
+    statistics, state = backend.forward(problem)
+    upstream = Statistics(*(torch.linspace(0.5, 1.5, x.numel(), dtype=x.dtype).view_as(x) for x in statistics))
+    gradients = backend.backward(problem, statistics, upstream, state, wanted)
+    return {**statistics._asdict(), **{f"d_{name}": value for name, value in gradients._asdict().items()}}
+
+
+def assert_right(problem):
+    found = solve(problem)
+    truth, dense = solve(as_double(problem), ReferenceBackend()), solve(problem, ReferenceBackend())
+    value, grad = tolerance_for(problem.queries.dtype, "cpu")
+    for name, true in truth.items():
+        is_embedding = name in ("d_queries", "d_keys")
+        allowed = norm_error(dense[name], true) + (grad if is_embedding else value)
+        assert norm_error(found[name], true) <= allowed, name
+    return found
+
+
+@pytest.mark.parametrize("banks", range(1, 8))
+def test_any_number_of_banks(banks, dtype):
+    """Right, and the same bits whatever part of the products is kept and on any number of threads."""
+    torch.set_num_threads(2)
+    expected = assert_right(make_problem(banks, dtype))
+    kept = []
+    for threads, workspace_bytes in ((1, 0), (3, 1_000_000)):
+        problem = make_problem(banks, dtype, workspace_bytes=workspace_bytes)
+        plan = cpu._plan(cpu.Shape.of(problem))
+        kept.append(plan.kept_tiles / plan.tiling.tiles)
+        torch.set_num_threads(threads)
+        for name, value in solve(problem).items():
+            assert torch.equal(value, expected[name]), (name, threads, workspace_bytes)
+    assert kept[0] == 0 and kept[1] < 1
+    assert banks > 2 or kept[1] > 0
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_instruction_sets(isa, dtype, monkeypatch):
+    try:
+        kernels = _native.kernels(isa)
+    except ValueError:
+        pytest.skip(f"this processor has no {isa}")
+    monkeypatch.setattr(cpu, "_kernels", lambda: kernels)
+    cpu._plan.cache_clear()
+    try:
+        assert_right(make_problem(3, dtype, sizes=(140, 203, 45)))
+    finally:
+        cpu._plan.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["queries", "keys", "scale", "row_bias", "col_bias", "row_term", "col_term"])
+def test_one_gradient_alone(name):
+    problem = make_problem(2, torch.float32, sizes=(150, 170, 20))
+    everything = solve(problem)
+    nothing = EVERYTHING._make([False] * 7 + [None])
+    alone = solve(problem, wanted=nothing._replace(**{name: True}))
+    for gradient in Wanted._fields[:7]:
+        expected = everything[f"d_{gradient}"]
+        assert (alone[f"d_{gradient}"] is None) if gradient != name else torch.equal(alone[f"d_{name}"], expected)
+
+
+def test_a_negative_distance():
+    """rho^2 below 0 in some rows: 0 without gradient, or its absolute value with the sign turned."""
+    for absolute in (False, True):
+        problem = make_problem(2, torch.float32, sizes=(150, 170, 20), absolute=absolute)
+        row_term = problem.score.row_term.clone()
+        row_term[:, ::3] = -0.5
+        problem = problem._replace(score=problem.score._replace(row_term=row_term))
+        found = assert_right(problem)
+        assert (found["d_row_term"][:, ::3] == 0).all() != absolute
