@@ -114,8 +114,8 @@ def macro_gradient_kernel(
         targets = weights_block + i.to(tl.int64)[:, None] * row_stride + j[None, :]
         inside = (i < block_rows)[:, None] & (j < block_cols)[None, :]
         for s in tl.static_range(len(slopes)):
-            weights = bank_weights(score, slopes, s, batch, cols, num_cols)
-            tl.store(targets + s * bank_stride, weights.to(weights_block.dtype.element_ty), mask=inside)
+            weights = bank_weights(score, slopes, s, batch, cols, num_cols, weights_block.dtype.element_ty)
+            tl.store(targets + s * bank_stride, weights, mask=inside)
 
 
 @triton.jit(do_not_specialize=["size", "depth"])

@@ -19,6 +19,7 @@ from contrastive_ops.backends.triton.tiles import (
     has_descriptors,
 )
 from contrastive_ops.relations import Clause
+from contrastive_ops.scores import ScoreKind
 from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, relation, score, statistics_fwd
 from contrastive_ops.triton_kernels.tile import Embeddings
 
@@ -64,7 +65,7 @@ class TritonKernels:
         return not self.owns_rows(d)
 
     def macro_grid(self, view: View, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
-        tile = _macro_tile(self.target, view.sizes[3], is_kept)
+        tile = _macro_tile(view, self.target, is_kept)
         return ceil_div(rows, tile.block_m), ceil_div(cols, tile.block_n)
 
     def statistics(
@@ -175,8 +176,8 @@ def gradient_launch(
 
 
 def _score_tile(view: View, target: Target, self_similarity: bool, keeps: bool) -> Tile:
-    key = (target.arch, target.precision, view.sizes[3])
-    tile = (find_tile("kept_statistics", *key) if keeps else None) or find_tile("statistics", *key)
+    key = (target.arch, target.precision, view.sizes[3], len(view.cols.banks))
+    tile = (find_tile("kept_statistics", *key) if keeps else None) or find_tile(_of_score(view, "statistics"), *key)
     assert tile is not None
     if not self_similarity:
         return tile
@@ -184,14 +185,20 @@ def _score_tile(view: View, target: Target, self_similarity: bool, keeps: bool) 
     return tile._replace(block_m=side, block_n=side)
 
 
-def _macro_tile(target: Target, d: int, is_kept: bool) -> Tile:
-    tile = KEPT_GRADIENT if is_kept else find_tile("macro_gradient", target.arch, target.precision, d)
+def _macro_tile(view: View, target: Target, is_kept: bool) -> Tile:
+    key = (target.arch, target.precision, view.sizes[3], len(view.cols.banks))
+    tile = KEPT_GRADIENT if is_kept else find_tile(_of_score(view, "macro_gradient"), *key)
     assert tile is not None
     return tile
 
 
+def _of_score(view: View, kernel: str) -> str:
+    """The kernel in the table: its tiles depend on the score."""
+    return kernel if view.score.kind is ScoreKind.DOT else f"volume_{kernel}"
+
+
 def macro_gradient_launch(view: View, target: Target, block: MacroBlock) -> Launch:
-    block_m, block_n, block_d, warps, stages = _macro_tile(target, view.sizes[3], block.kept is not None)
+    block_m, block_n, block_d, warps, stages = _macro_tile(view, target, block.kept is not None)
     block_rows, block_cols = (part.stop - part.start for part in (block.rows, block.cols))
     bank_stride, row_stride = (0, 0) if block.weights is None else block.weights.stride()[:2]
     return Launch(
