@@ -11,6 +11,10 @@ from contrastive_ops import (
     clip_loss,
     diagonal,
     different,
+    gram_loss,
+    gram_nearest,
+    gram_negatives,
+    gram_volume,
     info_nce,
     merge_lse,
     nt_xent,
@@ -19,6 +23,7 @@ from contrastive_ops import (
     similarity_statistics,
     streamed_row_lse,
     sup_con,
+    volume_statistics,
 )
 
 M, N, D = 5, 7, 4
@@ -65,6 +70,34 @@ BAD = {
     "sparse": (lambda: statistics(Q.to_sparse()), TypeError, ("dense tensor", "got layout torch.sparse_coo")),
     "dtensor": (lambda: statistics(Q.as_subclass(DTensor)), TypeError, ("queries is a DTensor", "expected a plain")),
     "devices_differ": (lambda: statistics(Q, K.to("meta")), ValueError, ("share one device", "got cpu and meta")),
+    # tuples of modalities
+    "anchor_none": (lambda: volume_statistics(None, [K]), TypeError, ("anchor must be a torch.Tensor", "got NoneType")),
+    "modalities_tensor": (
+        lambda: volume_statistics(Q, K),
+        TypeError,
+        ("sequence of tensors", "got Tensor", "[modality]"),
+    ),
+    "modalities_iterator": (lambda: gram_volume(Q, chunks(K5)), TypeError, ("sequence of tensors", "got generator")),
+    "no_modality": (lambda: volume_statistics(Q, []), ValueError, ("1 to 7 tensors", "got 0")),
+    "many_modalities": (lambda: gram_volume(Q, [K5] * 8), ValueError, ("1 to 7 tensors", "got 8")),
+    "modality_text": (lambda: volume_statistics(Q, [K, "x"]), TypeError, ("modalities[1] must be", "got str")),
+    "modality_rows": (lambda: volume_statistics(Q, [K, K5]), ValueError, ("one shape", "got (7, 4) and (5, 4)")),
+    "modality_size": (lambda: volume_statistics(Q, [K[:, :3]]), ValueError, ("embedding size D", "got 4 and 3")),
+    "modality_dtype": (lambda: volume_statistics(Q, [K.double()]), TypeError, ("modalities[0] must share one dtype",)),
+    "modality_device": (lambda: volume_statistics(Q, [K.to("meta")]), ValueError, ("device of the anchor", "got meta")),
+    "modality_batch": (lambda: volume_statistics(Q, [K[None]]), ValueError, ("[rows, D] or [B, rows, D]", "(1, 7, 4)")),
+    "tuples_unpaired": (lambda: gram_loss(Q, [K]), ValueError, ("match row by row", "got (5, 4) and (7, 4)")),
+    "absolute_text": (lambda: volume_statistics(Q, [K], absolute="yes"), TypeError, ("must be a bool", "got str")),
+    "gram_batch": (
+        lambda: gram_loss(Q[None], [K5[None]]),
+        ValueError,
+        ("anchor must be [N, D]", "got shape (1, 5, 4)"),
+    ),
+    "nearest_none": (lambda: gram_nearest(Q, [K], 0), ValueError, ("from 1 to the number of tuples, 7", "got 0")),
+    "nearest_many": (lambda: gram_nearest(Q, [K], 8), ValueError, ("from 1 to the number of tuples, 7", "got 8")),
+    "nearest_float": (lambda: gram_nearest(Q, [K], 2.0), TypeError, ("k must be an int", "got float")),
+    "negatives_one": (lambda: gram_negatives(Q[:1], [K5[:1]]), ValueError, ("at least two items", "got N=1")),
+    "negatives_floor": (lambda: gram_negatives(Q, [K5], floor=-1.0), ValueError, ("floor must be >= 0", "got -1.0")),
     # options of the statistics
     "no_direction": (lambda: statistics(rows=False, columns=False), ValueError, ("got rows=False", "at least one")),
     "scale_shape": (lambda: statistics(scale=torch.ones(2)), ValueError, ("hold one element", "got shape (2,)")),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics, sup_con
+from contrastive_ops import clip_loss, gram_loss, info_nce, nt_xent, similarity_statistics, sup_con
 from contrastive_ops import different as different_ids
 from contrastive_ops.testing import make_pairs
 
@@ -16,6 +16,7 @@ LOSSES = {
     "clip": lambda a, b, t, backend: clip_loss(a, b, 1 / t, backend=backend),
     "clip_smoothed": lambda a, b, t, backend: clip_loss(a, b, 1 / t, label_smoothing=0.1, backend=backend),
     "clip_float": lambda a, b, t, backend: clip_loss(a, b, 9.0, reduction="none", backend=backend).sum() * t,
+    "gram": lambda a, b, t, backend: gram_loss(a, [b, a * b], temperature=t, label_smoothing=0.1, backend=backend),
     "info_nce": lambda a, b, t, backend: info_nce(a, b, temperature=t, backend=backend),
     "info_nce_bank": lambda a, b, t, backend: info_nce(a, b, temperature=t, negatives=b.detach(), backend=backend),
     "info_nce_grad_bank": lambda a, b, t, backend: info_nce(a, b, temperature=t, negatives=b * 0.5, backend=backend),
