@@ -9,7 +9,7 @@ from torch import Tensor
 from contrastive_ops.backends.gpu.kernels import MACRO_BYTES, MACRO_ROWS, Kernels, LineSums, MacroBlock
 from contrastive_ops.backends.gpu.view import View
 
-ALIGNMENT = 8  # numbers of half precision: 16 bytes, what copy engines want rows to be apart
+ALIGNMENT = 16  # numbers that rows are apart: twice what copy engines want, and all that a compiler asks of a stride
 
 
 class Totals(NamedTuple):
