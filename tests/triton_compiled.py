@@ -347,8 +347,9 @@ def markdown(found: dict[str, Figures]) -> str:
         assert match is not None
         arch, kernel, variant, numbers, d = match.groups()
         if numbers != "fp16" and variant not in ("self-similarity", "bias only"):  # tiles of another line
+            kernel = f"{kernel} {variant}" if variant.startswith("K=") else kernel
             groups.setdefault((kernel, arch, numbers, d), []).append(figures)
-    for key_parts in sorted(groups, key=lambda parts: [*VARIANTS, "merge"].index(parts[0])):
+    for key_parts in sorted(groups, key=lambda parts: [*VARIANTS, "merge"].index(parts[0].split()[0])):
         variants = groups[key_parts]
         f = variants[0]
         registers, shared = max(x.registers for x in variants), max(x.shared for x in variants)
