@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,11 @@ def _measure_here(contestant_name: str, shape: Shape, mode: str, backend: str | 
         contestant.make_step(warm, mode)()
         del warm
         release_workspace()
+    return added_by(step)
+
+
+def added_by(step: Callable[[], None]) -> AddedMemory:
+    """What a step adds to the peak of this process."""
     _return_free_memory()
     before = _status_bytes("VmRSS")
     with open("/proc/self/clear_refs", "w") as control:

@@ -25,12 +25,12 @@ from contrastive_ops import clip_loss, gram_loss, gram_nearest, gram_volume
 
 EMBEDDING = 32
 BATCH = 512
-STEPS = 1500
+STEPS = 600
 HELD_OUT = 500
 TEMPERATURE = 0.07
 LABEL_SMOOTHING = 0.1
 NOISE = 0.35  # of the pixels, whose standard deviation is about the same
-EVERY = 100  # steps between two looks at what was held out
+EVERY = 50  # steps between two looks at what was held out
 
 
 def views(images: np.ndarray) -> list[Tensor]:

@@ -1,10 +1,10 @@
-"""torch.library.opcheck of the two raw operators: schema, fakes, dynamic shapes. Inputs do not require grad."""
+"""torch.library.opcheck of the raw operators: schema, fakes, dynamic shapes. Inputs do not require grad."""
 
 import pytest
 import torch
 from torch.library import opcheck
 
-from contrastive_ops.ops.statistics import similarity_statistics
+from contrastive_ops import gram_volume, similarity_statistics, volume_statistics
 from contrastive_ops.testing import Case, make_inputs
 
 CASES = [
@@ -50,6 +50,27 @@ def test_operators(case, dtype, backend):
         sum(value.sum() for value in statistics if value is not None).backward()
     names = [function.name() for function, _ in recorder.calls]
     assert names == ["contrastive_ops::similarity_statistics", "contrastive_ops::similarity_statistics_backward"]
+    check_calls(recorder, dtype)
+
+
+@pytest.mark.parametrize("count, shape", [(1, (4, 3)), (2, (5, 6)), (3, (0, 4)), (2, (2, 3, 6))], ids=str)
+def test_operators_of_volumes(count, shape, dtype, backend):
+    anchor, *modalities = (torch.randn(shape, dtype=dtype, requires_grad=True) for _ in range(count + 1))
+    with Recorder() as recorder:
+        lse = volume_statistics(anchor, modalities, backend=backend).row_lse
+        (lse.sum() + gram_volume(anchor, modalities).sum()).backward()
+    assert {function.name().removeprefix("contrastive_ops::") for function, _ in recorder.calls} == {
+        "span_banks",
+        "span_banks_backward",
+        "similarity_statistics",
+        "similarity_statistics_backward",
+        "gram_volume",
+        "gram_volume_backward",
+    }
+    check_calls(recorder, dtype)
+
+
+def check_calls(recorder, dtype):
     for function, args in recorder.calls:
         detached = torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, args)
         # the autograd formula is an autograd.Function around the operators, so there is none to test on them
