@@ -17,6 +17,7 @@ from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.cuda import CudaBackend
 from contrastive_ops.backends.gpu import backend as gpu_backend
+from contrastive_ops.backends.gpu import macro
 from contrastive_ops.testing import DTYPES, Case, make_pairs, norm_error, tolerance_for
 
 HALF = (torch.bfloat16, torch.float16)
@@ -85,8 +86,8 @@ def test_who_takes_which_path(change, expected, monkeypatch):
 )
 def test_several_macro_blocks(case, dtype, monkeypatch):
     """Blocks of 128 x 256 pairs in float32, the last ones cut off."""
-    monkeypatch.setattr(gpu_backend, "MACRO_ROWS", 128)
-    monkeypatch.setattr(gpu_backend, "MACRO_BYTES", 128 * 256 * 4)
+    monkeypatch.setattr(macro, "MACRO_ROWS", 128)
+    monkeypatch.setattr(macro, "MACRO_BYTES", 128 * 256 * 4)
     check_case(case, dtype, "cuda")
 
 

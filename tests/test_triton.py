@@ -15,8 +15,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_statistics_matrix import check_case, run
+from test_volume_statistics import check as check_volumes
 
-from contrastive_ops import clip_loss, info_nce, nt_xent, off_diagonal, similarity_statistics, sup_con
+from contrastive_ops import (
+    all_pairs,
+    clip_loss,
+    info_nce,
+    nt_xent,
+    off_diagonal,
+    similarity_statistics,
+    sup_con,
+    volume_statistics,
+)
 from contrastive_ops.testing import (
     DTYPES,
     LAYOUTS,
@@ -30,9 +40,10 @@ from contrastive_ops.testing import (
 
 pytest.importorskip("triton", reason="triton exists for Linux only")
 
-from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, statistics_fwd, tile
+from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, score, statistics_fwd, tile, volume
 
 from contrastive_ops.backends.gpu import backend as gpu_backend
+from contrastive_ops.backends.gpu import macro
 from contrastive_ops.backends.triton import launch, tiles
 
 TILE = 64  # of the interpreter's rows in the table
@@ -60,8 +71,8 @@ def test_edges(case, dtype):
 @pytest.fixture
 def small_macro_blocks(monkeypatch):
     """Blocks of 64 x 128 pairs in float32: several in both directions, the last ones cut off."""
-    monkeypatch.setattr(gpu_backend, "MACRO_ROWS", TILE)
-    monkeypatch.setattr(gpu_backend, "MACRO_BYTES", TILE * 2 * TILE * 4)
+    monkeypatch.setattr(macro, "MACRO_ROWS", TILE)
+    monkeypatch.setattr(macro, "MACRO_BYTES", TILE * 2 * TILE * 4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -142,6 +153,68 @@ def test_tiny_upstream_gradients_survive_float16():
     ours, true = grads
     assert true.abs().max() < 2e-6  # subnormal numbers, 2^-24 apart
     assert (ours - true).abs().max() <= 2.0**-25 + 2.0**-10 * true.abs().max()
+
+
+# --- volumes: their values and gradients in one macro-block are those of tests/test_volume_statistics.py --------------
+
+
+@pytest.fixture
+def small_volume_blocks(monkeypatch):
+    """Called with the banks and their dtype: blocks of one tile of rows and two of columns."""
+
+    def cut(banks, dtype):
+        monkeypatch.setattr(macro, "MACRO_ROWS", TILE)
+        monkeypatch.setattr(macro, "MACRO_BYTES", TILE * 2 * TILE * dtype.itemsize * banks)
+
+    return cut
+
+
+@pytest.mark.parametrize(
+    "banks, dtype, case",
+    [
+        (1, torch.bfloat16, Case("off_diagonal", (70, 150, 20), row_bias=True, col_bias=True, scale=-3.5)),
+        (2, torch.float32, Case("few_ids", (70, 66, 12), batch=2, columns=False, col_bias=True, scale=-3.5)),
+        (2, torch.float16, Case("ids_and_diagonal", (70, 140, 70), row_bias=True, scale=-3.5)),
+        (3, torch.float64, Case("offset_left", (66, 130, 16), layout="sliced", rows=False, row_bias=True, scale=-3.5)),
+        (7, torch.float32, Case("off_diagonal", (66, 65, 18), col_bias=True, scale=-3.5)),
+    ],
+    ids=str,
+)
+def test_volumes_in_macro_blocks(banks, dtype, case, small_volume_blocks):
+    small_volume_blocks(banks, dtype)
+    check_volumes(case, dtype, "triton", banks)
+
+
+def test_volumes_by_tensor_descriptors(monkeypatch):
+    made = []
+    descriptor = launch.TensorDescriptor
+    monkeypatch.setattr(launch, "has_descriptors", lambda arch, precision: True)
+    monkeypatch.setattr(launch, "TensorDescriptor", lambda *given: made.append(given) or descriptor(*given))
+    check_volumes(Case("off_diagonal", (40, 70, 16), scale=-3.5), torch.bfloat16, "triton", 2)
+    assert len(made) == 2 * (1 + 2) + 2 * 2 * 2  # rows and two banks in both passes, two operands of four products
+
+
+def gradients_near_the_span():
+    """Anchors 2^-9 away from a line, in float16: weights 512 times dS. Every number here is exact in float16."""
+    leaves = [torch.zeros(3, 8, dtype=torch.float16) for _ in range(2)]
+    leaves[0][:, 0] = leaves[1][:, 0] = 1.0
+    leaves[0][range(3), range(2, 5)] = 2.0**-9
+    found = []
+    for backend, dtype in (("triton", torch.float16), ("reference", torch.float64)):
+        anchor, data = (leaf.to(dtype).requires_grad_() for leaf in leaves)
+        sums = volume_statistics(anchor, [data], scale=1.0, positives=all_pairs(), backend=backend).row_sum
+        found.append(torch.autograd.grad(sums.sum(), [anchor, data]))
+    return found
+
+
+def test_float16_weights_near_the_span(monkeypatch):
+    """They stay in the range of float16; planted fault: without the bound of the weights they do not."""
+    for ours, true in zip(*gradients_near_the_span(), strict=True):
+        torch.testing.assert_close(ours.double(), true, rtol=1e-3, atol=1e-4)
+    monkeypatch.setattr(gpu_backend, "_largest_weight", lambda problem: torch.tensor(1.0))
+    ours, true = (d_anchor for d_anchor, _ in gradients_near_the_span())
+    assert ours.isfinite().all()  # cut off at the end of the range
+    assert norm_error(ours, true) > 1.0
 
 
 # --- through torch.compile ----------------------------------------------------------------------------------------
@@ -226,11 +299,13 @@ ALL_SIZES = """
     sys.path.insert(0, {tests!r})
     import torch, triton_compiled
     from triton.runtime import driver
-    from contrastive_ops.backends.gpu.kernels import Partials, plan_stripes
+    from contrastive_ops.backends.gpu.kernels import LineSums, MacroBlock, Partials, plan_stripes
     from contrastive_ops.backends.gpu.view import Lines, view_columns, view_rows
     from contrastive_ops.backends.triton import launch
+    from contrastive_ops.backends.gpu.macro import ALIGNMENT, macro_blocks
     from contrastive_ops.problem import build_problem
     from contrastive_ops.relations import diagonal, off_diagonal
+    from contrastive_ops.scores import Score, ScoreKind
 
     driver.set_active(triton_compiled.FakeDriver(triton_compiled.ARCHITECTURES["sm_80"].target))
     target = launch.Target("sm_80", "half", "ieee")
@@ -241,11 +316,25 @@ ALL_SIZES = """
         problem = build_problem(q, k, scale=scale, row_bias=None, col_bias=None, candidates=off_diagonal(),
                                 positives=diagonal(), rows=True, columns=True, workspace_bytes=0)
         views = [f(problem, Lines(None, row, row, row), Lines(None, col, col, col)) for f in (view_rows, view_columns)]
-        stripes = plan_stripes(views[0], launch.TritonKernels(target), False)
-        rows, cols = (Partials(*(torch.empty(slots, 1, size, **single) for _ in range(3))) for slots, size in
-                      ((stripes.num_col_stripes, m), (stripes.num_row_stripes, n)))
-        launches = [
-            launch.statistics_launch(views[0], target, stripes, rows, cols, None, False),
+        score = Score(ScoreKind.VOLUME, row, col, torch.empty(1, 6, n, **single))
+        volumes = problem._replace(keys=torch.empty(1, n, 3, 48, **half).transpose(1, 2), score=score)
+        views.append(view_rows(volumes, Lines(None, row, row, row), Lines(None, col, col, col)))
+        launches = []
+        for view in views[::2]:
+            stripes = plan_stripes(view, launch.TritonKernels(target), False)
+            rows, cols = (Partials(*(torch.empty(slots, 1, size, **single) for _ in range(3))) for slots, size in
+                          ((stripes.num_col_stripes, m), (stripes.num_row_stripes, n)))
+            launches.append(launch.statistics_launch(view, target, stripes, rows, cols, None, False))
+        block_rows, block_cols = macro_blocks(views[2], False)[-1]
+        h, w = block_rows.stop - block_rows.start, block_cols.stop - block_cols.start
+        down, across = launch.TritonKernels(target).macro_grid(views[2], h, w, False)
+        weights = torch.empty(3, h, -(-w // ALIGNMENT) * ALIGNMENT, **half)[:, :, :w]
+        sums = LineSums(row_term=torch.empty(across, h, **single), col_term=torch.empty(down, w, **single))
+        terms = torch.empty(down * across, **single)
+        launches += [
+            launch.macro_gradient_launch(
+                views[2], target, MacroBlock(block_rows, block_cols, weights, None, terms, 1.0, sums)
+            ),
             launch.merge_launch(rows, row, row),
             launch.gradient_launch(views[0], target, q, None, row),
             launch.gradient_launch(views[1], target, k, None, col),
@@ -264,7 +353,8 @@ def test_one_compilation_serves_every_size(tmp_path):
     process = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
     assert process.returncode == 0, process.stderr
     found = dict(line.split() for line in process.stdout.splitlines())
-    assert found == {"statistics_fwd_kernel": "1", "merge_partials_kernel": "1", "gradient_bwd_kernel": "1"}
+    one_each = dict.fromkeys(("merge_partials_kernel", "gradient_bwd_kernel", "macro_gradient_kernel"), "1")
+    assert found == {**one_each, "statistics_fwd_kernel": "2"}  # of inner products and of volumes
 
 
 # --- planted faults: each must be seen ----------------------------------------------------------------------------
@@ -348,6 +438,76 @@ def test_planted_fault_is_seen(name, monkeypatch, tmp_path, small_macro_blocks):
             monkeypatch.setattr(user, function, getattr(copy, function))
     with pytest.raises(AssertionError):
         check_case(case, dtype, "triton")
+
+
+def check_volumes_in_blocks(cut, banks, dtype):
+    cut(banks, dtype)
+    check_volumes(Case("off_diagonal", (70, 66, 9), scale=-3.5), dtype, "triton", banks)
+
+
+def check_bad_anchor(cut, banks, dtype):
+    anchor, modalities = torch.randn(5, 6, dtype=dtype), torch.randn(banks, 5, 6, dtype=dtype)
+    anchor[3, 1] = torch.nan
+    row_lse = volume_statistics(anchor, list(modalities), backend="triton").row_lse
+    assert row_lse.isnan().tolist() == [i == 3 for i in range(5)]
+
+
+VOLUME_MUTATIONS = {
+    # the lower triangle read by columns
+    "mixing index": (
+        volume,
+        "load_mixing",
+        ("r * (r + 1) // 2 + s", "s * (s + 1) // 2 + r"),
+        (check_volumes_in_blocks, 3, torch.float32),
+    ),
+    # the first bank in the place of all
+    "missing bank": (
+        tile,
+        "products",
+        ("load_rows(col_banks[s]", "load_rows(col_banks[0]"),
+        (check_volumes_in_blocks, 2, torch.float32),
+    ),
+    # half precision: what the later coordinates owe to a bank is left out
+    "weights not mixed": (
+        volume,
+        "volume_weights",
+        ("tl.static_range(s + 1, BANKS)", "tl.static_range(s + 1, s + 1)"),
+        (check_volumes_in_blocks, 2, torch.float16),
+    ),
+    # all banks write their weights to the first one's place
+    "weights of a bank": (
+        macro_bwd,
+        "macro_gradient_kernel",
+        ("targets + s * bank_stride", "targets"),
+        (check_volumes_in_blocks, 2, torch.float32),
+    ),
+    # the tiles of columns share a slot of the rows' sums
+    "slot of a row": (
+        macro_bwd,
+        "store_row_sums",
+        ("tl.program_id(1) * block_rows", "0 * block_rows"),
+        (check_volumes_in_blocks, 2, torch.float32),
+    ),
+    # a distance of 0 for NaN
+    "NaN": (
+        volume,
+        "distance",
+        ("tl.where(squared < 0.0, 0.0, squared)", "tl.where(squared > 0.0, squared, 0.0)"),
+        (check_bad_anchor, 2, torch.float32),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VOLUME_MUTATIONS)
+def test_planted_fault_in_volumes_is_seen(name, monkeypatch, tmp_path, small_volume_blocks):
+    module, function, fault, (check, banks, dtype) = VOLUME_MUTATIONS[name]
+    check(small_volume_blocks, banks, dtype)
+    copy = planted(module, tmp_path, fault)
+    for user in (statistics_fwd, score, volume, tile, macro_bwd):
+        if hasattr(user, function):
+            monkeypatch.setattr(user, function, getattr(copy, function))
+    with pytest.raises(AssertionError):
+        check(small_volume_blocks, banks, dtype)
 
 
 # rows 2^30 numbers apart: the third one starts beyond 2^31

@@ -32,14 +32,16 @@ from sass import Instruction, main_loop, matching, parse_sass, run_tool
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from contrastive_ops.backends.gpu.kernels import MACRO_ROWS, MacroBlock, Partials, plan_stripes
+from contrastive_ops.backends.gpu.kernels import MACRO_ROWS, LineSums, MacroBlock, Partials, plan_stripes
 from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.backends.triton import launch as launches
 from contrastive_ops.backends.triton import tiles
 from contrastive_ops.relations import Clause, ClauseKind
+from contrastive_ops.scores import DOT, Score, ScoreKind
 
 BASELINE = Path(__file__).parent / "triton_registers.json"
 ROWS, COLUMNS, OPEN_D = 4096, 8192, 1024  # sizes nobody specialises on, and the D of rows without an end
+SMALLEST_WGMMA = 64  # rows
 
 
 class Architecture(NamedTuple):
@@ -70,6 +72,8 @@ VARIANTS = {
     "gradient": ("embeddings", "bias only"),
     "macro_gradient": ("block", "kept"),
     "macro_product": ("plain", "transposed"),
+    "volume_statistics": ("K={}",),  # the most banks of a row
+    "volume_macro_gradient": ("K={}",),
 }
 
 
@@ -84,6 +88,10 @@ class Case(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.arch} {self.kernel} ({self.variant}) {self.numbers} D={self.d}"
+
+    @property
+    def banks(self) -> int:
+        return int(self.variant[2:]) if self.variant.startswith("K=") else 1
 
 
 class Usage(NamedTuple):
@@ -145,7 +153,8 @@ def cases(arch: str, *, everything: bool = False) -> Iterator[Case]:
             for row in rows:
                 d = OPEN_D if row.max_d == tiles.ANY_D else row.max_d
                 # products are kept only where two levels make the gradient
-                variants = [variant for variant in VARIANTS[kernel] if variant != "kept" or d == OPEN_D]
+                variants = [variant.format(row.max_banks) for variant in VARIANTS[kernel]]
+                variants = [variant for variant in variants if variant != "kept" or d == OPEN_D]
                 found = (Case(arch, kernel, variant, numbers, d) for variant in variants if variant != "bias only")
                 yield from (case for case in found if everything or adds_code(case))
             # without embedding gradients the gradient kernel takes any D, beyond its table with the tile of the macro
@@ -157,6 +166,8 @@ def cases(arch: str, *, everything: bool = False) -> Iterator[Case]:
 
 
 def adds_code(case: Case) -> bool:
+    if case.kernel.startswith("volume"):
+        return case.numbers == "bf16"
     return case.numbers in ("bf16", "fp32") or case.variant not in ("self-similarity", "bias only")
 
 
@@ -168,26 +179,34 @@ def build_launch(case: Case) -> launches.Launch:
     def meta(*shape: int, dtype: torch.dtype = statistics) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    def side(size: int, biases_only: bool) -> Side:
+    def side(embeddings: torch.Tensor, biases_only: bool) -> Side:
+        size = embeddings.shape[-2]
         gradients = (None, None, None) if biases_only else (meta(1, size), meta(1, size), meta(1, size))
-        return Side(meta(1, size, case.d, dtype=dtype), Lines(None, *gradients))
+        return Side(embeddings, Lines(None, *gradients))
 
     def partials(slots: int, size: int) -> Partials:
         return Partials(*(meta(slots, 1, size) for _ in range(3)))
 
-    is_statistics, is_self = case.kernel == "statistics", case.variant == "self-similarity"
+    is_statistics, is_self = case.kernel.endswith("statistics"), case.variant == "self-similarity"
+    num_cols = ROWS if is_self else COLUMNS
+    keys, score = meta(1, num_cols, case.d, dtype=dtype), DOT
+    if case.kernel.startswith("volume"):
+        keys = meta(1, num_cols, case.banks, case.d, dtype=dtype).transpose(1, 2)
+        mixing = meta(1, case.banks * (case.banks + 1) // 2, num_cols)
+        score = Score(ScoreKind.VOLUME, meta(1, ROWS), meta(1, num_cols), mixing)
     view = View(
-        side(ROWS, is_statistics),
-        side(ROWS if is_self else COLUMNS, is_statistics),
+        side(meta(1, ROWS, case.d, dtype=dtype), is_statistics),
+        side(keys, is_statistics),
         (Clause(ClauseKind.OFF_DIAGONAL),),
         (Clause(ClauseKind.DIAGONAL),),
         meta(),
         meta() if case.numbers == "fp16" else None,
+        score,
     )
     block_rows, block_cols = slice(0, MACRO_ROWS), slice(0, 2 * MACRO_ROWS)
-    ds = meta(block_rows.stop, block_cols.stop, dtype=dtype)
+    weights = meta(case.banks, block_rows.stop, block_cols.stop, dtype=dtype)
     kept = meta(1, ROWS, COLUMNS) if case.variant == "kept" else None
-    if case.kernel == "statistics":
+    if is_statistics:
         stripes = plan_stripes(view, launches.TritonKernels(target), is_self, kept is not None)
         rows, columns = partials(stripes.num_col_stripes + is_self, ROWS), partials(stripes.num_row_stripes, COLUMNS)
         columns = rows if is_self else columns
@@ -198,14 +217,16 @@ def build_launch(case: Case) -> launches.Launch:
         return launches.gradient_launch(view, target, None, meta(1, ROWS), None)
     if case.kernel == "gradient":
         return launches.gradient_launch(view, target, meta(1, ROWS, case.d, dtype=dtype), None, meta(1, ROWS))
-    if case.kernel == "macro_gradient":
-        block_kept = None if kept is None else kept[0]
-        block = MacroBlock(block_rows, block_cols, ds, block_kept, meta(256), 1.0)
+    if case.kernel.endswith("macro_gradient"):
+        block_kept, sums = None if kept is None else kept[0], LineSums()
+        if score is not DOT:
+            sums = LineSums(row_term=meta(64, block_rows.stop), col_term=meta(32, block_cols.stop))
+        block = MacroBlock(block_rows, block_cols, weights, block_kept, meta(256), 1.0, sums)
         return launches.macro_gradient_launch(view, target, block)
     is_transposed = case.variant == "transposed"
-    lines, depth = reversed(ds.shape) if is_transposed else ds.shape
+    lines, depth = reversed(weights[0].shape) if is_transposed else weights[0].shape
     other, gradient = meta(depth, case.d, dtype=dtype), meta(lines, case.d)
-    return launches.macro_product_launch(target, ds, other, gradient, is_transposed)
+    return launches.macro_product_launch(target, weights[0], other, gradient, is_transposed)
 
 
 def compile_case(case: Case) -> Figures:
@@ -219,7 +240,11 @@ def compile_case(case: Case) -> Figures:
     ]
     measure = measure_amd if case.arch.startswith("gfx") else measure_nvidia
     usage, instructions = measure(compiled)
-    return Figures("x".join(map(str, sizes)), launch.warps, launch.stages, *usage, *count(case.arch, instructions))
+    arch = ARCHITECTURES[case.arch]
+    # later instructions take no tile of less than 64 rows
+    tensor = arch.tensor if launch.arguments.get("BLOCK_M", 0) >= SMALLEST_WGMMA else "[HD]MMA|v_mfma"
+    counted = count(instructions, arch._replace(tensor=tensor))
+    return Figures("x".join(map(str, sizes)), launch.warps, launch.stages, *usage, *counted)
 
 
 # what came out
@@ -245,9 +270,8 @@ def measure_amd(compiled: Any) -> tuple[Usage, list[Instruction]]:
     return Usage(figure("vgpr_count"), *spills, compiled.metadata.shared), parse_amd(code)
 
 
-def count(arch_name: str, instructions: list[Instruction]) -> tuple[int, int, int, int]:
+def count(instructions: list[Instruction], arch: Architecture) -> tuple[int, int, int, int]:
     """The instructions that Figures names, in its order."""
-    arch = ARCHITECTURES[arch_name]
     loop = main_loop(instructions, arch.tensor) or main_loop(instructions, arch.fma)
     return matching(loop, arch.tensor), matching(loop, arch.fma), matching(instructions, arch.load), len(loop)
 
@@ -278,7 +302,7 @@ def compile_all(arch: str, options: argparse.Namespace) -> dict[str, Figures]:
             if options.tile is not None:
                 precision = FORMATS[case.numbers][0]
                 tile = tiles.Tile(*map(int, options.tile.split(",")))
-                tiles.TABLE[case.kernel][(arch, precision)] = (tiles.Row(case.d, tile),)
+                tiles.TABLE[case.kernel][(arch, precision)] = (tiles.Row(case.d, tile, case.banks),)
             found[str(case)] = compile_case(case)
             if not options.json:
                 print(describe(case, found[str(case)]), flush=True)
@@ -323,8 +347,9 @@ def markdown(found: dict[str, Figures]) -> str:
         assert match is not None
         arch, kernel, variant, numbers, d = match.groups()
         if numbers != "fp16" and variant not in ("self-similarity", "bias only"):  # tiles of another line
+            kernel = f"{kernel} {variant}" if variant.startswith("K=") else kernel
             groups.setdefault((kernel, arch, numbers, d), []).append(figures)
-    for key_parts in sorted(groups, key=lambda parts: [*VARIANTS, "merge"].index(parts[0])):
+    for key_parts in sorted(groups, key=lambda parts: [*VARIANTS, "merge"].index(parts[0].split()[0])):
         variants = groups[key_parts]
         f = variants[0]
         registers, shared = max(x.registers for x in variants), max(x.shared for x in variants)

@@ -12,6 +12,7 @@ from contrastive_ops.backends.cuda.launch import CudaKernels
 from contrastive_ops.backends.gpu.backend import GpuBackend
 from contrastive_ops.backends.gpu.kernels import Kernels
 from contrastive_ops.problem import Problem
+from contrastive_ops.scores import ScoreKind
 
 _cuda: Any = None
 _NOT_BUILT = "the CUDA kernels are not built: reinstall from source with nvcc on PATH, or CUDA_HOME set"
@@ -37,6 +38,8 @@ class CudaBackend(GpuBackend):
         reasons = []
         if self.module is None:
             reasons.append(_NOT_BUILT)
+        if problem.score.kind is not ScoreKind.DOT:
+            reasons.append("the volume score is not offered")
         device = problem.queries.device
         if device.type != self.device_type:
             reasons.append(f"tensors must be on a {self.device_type.upper()} device, got {device}")

@@ -25,16 +25,17 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Tiles for D up to `max_d`."""
+    """Tiles for D up to `max_d` and scores of up to `max_banks` products."""
 
     max_d: int
     tile: Tile
+    max_banks: int = 1
 
 
 # dS from products that were kept: nothing to multiply, so one tile for every architecture
 KEPT_GRADIENT = Tile(32, 64, 64, 8, 1)
 
-# kernel -> (architecture, precision) -> rows in ascending max_d
+# kernel -> (architecture, precision) -> rows in ascending max_d and max_banks
 TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
     "statistics": {
         (INTERPRETER, "any"): (Row(128, Tile(64, 64, 0, 4, 1)), Row(ANY_D, Tile(64, 64, 64, 4, 1))),
@@ -151,6 +152,109 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         ("gfx942", "fp32"): (Row(ANY_D, Tile(128, 64, 32, 8, 2)),),
         ("gfx942", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
     },
+    # K products a pair fill the registers: less of both sides the more there are (7 at most)
+    "volume_statistics": {
+        (INTERPRETER, "any"): (Row(ANY_D, Tile(64, 64, 64, 4, 1), 7),),
+        ("sm_80", "half"): (
+            Row(ANY_D, Tile(64, 128, 32, 8, 2), 2),
+            Row(ANY_D, Tile(32, 128, 32, 8, 2), 4),
+            Row(ANY_D, Tile(16, 64, 32, 8, 2), 7),
+        ),
+        ("sm_80", "tf32"): (
+            Row(ANY_D, Tile(64, 128, 16, 8, 2), 2),
+            Row(ANY_D, Tile(32, 128, 16, 8, 2), 4),
+            Row(ANY_D, Tile(16, 64, 16, 8, 2), 7),
+        ),
+        ("sm_80", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
+        ("sm_80", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 1), 7)),
+        ("sm_86", "half"): (
+            Row(ANY_D, Tile(64, 128, 32, 8, 2), 2),
+            Row(ANY_D, Tile(32, 128, 32, 8, 2), 4),
+            Row(ANY_D, Tile(16, 64, 32, 8, 2), 7),
+        ),
+        ("sm_86", "tf32"): (
+            Row(ANY_D, Tile(64, 128, 16, 8, 2), 2),
+            Row(ANY_D, Tile(32, 128, 16, 8, 2), 4),
+            Row(ANY_D, Tile(16, 64, 16, 8, 2), 7),
+        ),
+        ("sm_86", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
+        ("sm_86", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 2), 7)),
+        ("sm_90", "half"): (
+            Row(ANY_D, Tile(64, 64, 64, 4, 2), 2),
+            Row(ANY_D, Tile(64, 32, 64, 4, 2), 4),
+            Row(ANY_D, Tile(64, 16, 64, 8, 2), 7),
+        ),
+        ("sm_90", "tf32"): (
+            Row(ANY_D, Tile(64, 64, 32, 4, 2), 2),
+            Row(ANY_D, Tile(64, 32, 32, 4, 2), 4),
+            Row(ANY_D, Tile(64, 16, 32, 8, 2), 7),
+        ),
+        ("sm_90", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
+        ("sm_90", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 1), 7)),
+        ("sm_100", "half"): (
+            Row(ANY_D, Tile(64, 64, 64, 8, 2), 2),
+            Row(ANY_D, Tile(64, 32, 64, 8, 2), 4),
+            Row(ANY_D, Tile(64, 16, 64, 8, 2), 7),
+        ),
+        ("sm_100", "tf32"): (
+            Row(ANY_D, Tile(64, 64, 32, 8, 2), 2),
+            Row(ANY_D, Tile(64, 32, 32, 8, 2), 4),
+            Row(ANY_D, Tile(64, 16, 32, 8, 2), 7),
+        ),
+        ("sm_100", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
+        ("sm_100", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 2), 7)),
+        ("gfx942", "half"): (Row(ANY_D, Tile(64, 32, 64, 4, 1), 4), Row(ANY_D, Tile(64, 16, 64, 4, 1), 7)),
+        ("gfx942", "tf32"): (Row(ANY_D, Tile(64, 32, 32, 4, 1), 4), Row(ANY_D, Tile(64, 16, 32, 4, 1), 7)),
+        ("gfx942", "fp32"): (Row(ANY_D, Tile(64, 32, 32, 4, 1), 4), Row(ANY_D, Tile(64, 16, 32, 4, 1), 7)),
+        ("gfx942", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 1), 4), Row(ANY_D, Tile(16, 16, 16, 4, 1), 7)),
+    },
+    "volume_macro_gradient": {
+        (INTERPRETER, "any"): (Row(ANY_D, Tile(64, 64, 64, 4, 1), 7),),
+        ("sm_80", "half"): (
+            Row(ANY_D, Tile(64, 128, 32, 8, 2), 2),
+            Row(ANY_D, Tile(32, 128, 32, 8, 2), 4),
+            Row(ANY_D, Tile(32, 64, 32, 8, 2), 7),
+        ),
+        ("sm_80", "tf32"): (
+            Row(ANY_D, Tile(64, 128, 16, 8, 2), 2),
+            Row(ANY_D, Tile(32, 128, 16, 8, 2), 4),
+            Row(ANY_D, Tile(32, 64, 16, 8, 2), 7),
+        ),
+        ("sm_80", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
+        ("sm_80", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 2), 7)),
+        ("sm_86", "half"): (
+            Row(ANY_D, Tile(64, 128, 32, 8, 2), 2),
+            Row(ANY_D, Tile(32, 128, 32, 8, 2), 4),
+            Row(ANY_D, Tile(32, 64, 32, 8, 2), 7),
+        ),
+        ("sm_86", "tf32"): (
+            Row(ANY_D, Tile(64, 128, 16, 8, 2), 2),
+            Row(ANY_D, Tile(32, 128, 16, 8, 2), 4),
+            Row(ANY_D, Tile(32, 64, 16, 8, 2), 7),
+        ),
+        ("sm_86", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
+        ("sm_86", "fp64"): (Row(ANY_D, Tile(16, 32, 16, 8, 2), 7),),
+        ("sm_90", "half"): (Row(ANY_D, Tile(64, 32, 64, 8, 2), 4), Row(ANY_D, Tile(64, 16, 64, 8, 2), 7)),
+        ("sm_90", "tf32"): (Row(ANY_D, Tile(64, 32, 32, 8, 2), 4), Row(ANY_D, Tile(64, 16, 32, 8, 2), 7)),
+        ("sm_90", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
+        ("sm_90", "fp64"): (Row(ANY_D, Tile(16, 32, 16, 8, 2), 7),),
+        ("sm_100", "half"): (
+            Row(ANY_D, Tile(64, 32, 64, 8, 2), 2),
+            Row(ANY_D, Tile(64, 16, 64, 8, 2), 6),
+            Row(ANY_D, Tile(16, 64, 64, 8, 2), 7),
+        ),
+        ("sm_100", "tf32"): (
+            Row(ANY_D, Tile(64, 32, 32, 8, 2), 2),
+            Row(ANY_D, Tile(64, 16, 32, 8, 2), 6),
+            Row(ANY_D, Tile(16, 64, 32, 8, 2), 7),
+        ),
+        ("sm_100", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
+        ("sm_100", "fp64"): (Row(ANY_D, Tile(16, 32, 16, 8, 2), 7),),
+        ("gfx942", "half"): (Row(ANY_D, Tile(64, 32, 64, 4, 1), 4), Row(ANY_D, Tile(64, 16, 64, 4, 1), 7)),
+        ("gfx942", "tf32"): (Row(ANY_D, Tile(64, 32, 32, 4, 1), 4), Row(ANY_D, Tile(64, 16, 32, 4, 1), 7)),
+        ("gfx942", "fp32"): (Row(ANY_D, Tile(64, 32, 32, 4, 1), 4), Row(ANY_D, Tile(64, 16, 32, 4, 1), 7)),
+        ("gfx942", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 1), 4), Row(ANY_D, Tile(16, 16, 16, 4, 1), 7)),
+    },
     # here block_n counts columns of the gradient and block_d the depth of the product
     "macro_product": {
         (INTERPRETER, "any"): (Row(ANY_D, Tile(64, 64, 64, 4, 1)),),
@@ -178,11 +282,11 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
 }
 
 
-def find_tile(kernel: str, arch: str, precision: str, d: int) -> Tile | None:
+def find_tile(kernel: str, arch: str, precision: str, d: int, banks: int = 1) -> Tile | None:
     """The tile for this D, with `block_d` filled in; None where the kernel does not take such a D."""
     rows = TABLE[kernel].get((arch, "any" if arch == INTERPRETER else precision), ())
     for row in rows:
-        if d <= row.max_d:
+        if d <= row.max_d and banks <= row.max_banks:
             block_d = row.tile.block_d or max(16, 1 << (d - 1).bit_length())
             return row.tile._replace(block_d=block_d)
     return None
