@@ -114,6 +114,7 @@ struct Problem {
   Embeddings<T> rows, cols;
   std::vector<int64_t> row_ids, col_ids;
   std::vector<Stat> row_bias, col_bias, g, h, a, b, row_lse, col_lse;
+  std::vector<Stat> kept;  // [B, M, N], or empty
   Stat scale = Stat(0.75), unit = Stat(8);
   Relation candidates, positives;
   std::vector<double> dots, scores, ds;  // [B, M, N]
@@ -259,10 +260,12 @@ struct Problem {
     Slots of_rows(c.of_rows, c.of_rows && c.positives, row_slots * c.batch * c.m);
     Slots of_cols(c.of_cols && !c.self, c.of_cols && !c.self && c.positives, row_stripes * c.batch * c.n);
     const Partials row_partials = of_rows.partials();
+    if (c.of_rows && !c.self) kept.assign(dots.size(), Stat(kNaN));
     statistics_fwd(path,
-                   {matrix(), row_partials, c.self ? row_partials : of_cols.partials(), row_stripe, col_stripe,
-                    row_stripes, col_stripes, c.self},
+                   {matrix(), row_partials, c.self ? row_partials : of_cols.partials(),
+                    kept.empty() ? nullptr : kept.data(), row_stripe, col_stripe, row_stripes, col_stripes, c.self},
                    nullptr);
+    if (!kept.empty()) compare("products", kept, dots, tolerance());
     if (c.of_rows) row_lse = merge("row", of_rows, c.m, row_slots, true);
     if (c.self) {
       col_lse = row_lse;
@@ -366,9 +369,21 @@ struct Problem {
         const int64_t blocks = (block_cols + tile.block_n - 1) / tile.block_n;
         std::vector<T> block(height * stride, static_cast<T>(static_cast<float>(kNaN)));
         std::vector<Stat> d_scale(blocks, Stat(kNaN));
-        macro_gradient_bwd(
-            path, {of, block.data(), stride, d_scale.data(), weight, first_row, first_col, block_rows, block_cols},
-            nullptr);
+        MacroGradientParams params = {of,     nullptr,   block.data(), stride,     d_scale.data(),
+                                      weight, first_row, first_col,    block_rows, block_cols};
+        macro_gradient_bwd(path, params, nullptr);
+        if (!kept.empty()) {  // the same from products that are read back
+          std::vector<T> from_kept(block.size(), block.back());
+          std::vector<Stat> d_scale_of_kept(blocks, Stat(kNaN));
+          params.kept = kept.data() + batch * c.m * c.n;
+          params.ds_block = from_kept.data(), params.d_scale = d_scale_of_kept.data();
+          macro_gradient_bwd(path, params, nullptr);
+          if (std::memcmp(block.data(), from_kept.data(), block.size() * sizeof(T)) != 0) {
+            failed = true;
+            std::printf("  FAILED dS from kept products of %s: other bits\n", c.name);
+          }
+          compare("d_scale of kept products", d_scale_of_kept, {d_scale.begin(), d_scale.end()}, tolerance());
+        }
         for (Stat sum : d_scale) d_scale_sum += double(sum);
 
         std::vector<T> found;

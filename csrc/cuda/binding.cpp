@@ -95,16 +95,17 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
 
   m.def(
       "statistics_fwd",
-      [](Path path, const Matrix& of, std::array<Address, 3> rows, std::array<Address, 3> cols, int64_t row_stripe,
-         int64_t col_stripe, int num_row_stripes, int num_col_stripes, bool self_similarity, Address stream) {
+      [](Path path, const Matrix& of, std::array<Address, 3> rows, std::array<Address, 3> cols, Address kept,
+         int64_t row_stripe, int64_t col_stripe, int num_row_stripes, int num_col_stripes, bool self_similarity,
+         Address stream) {
         statistics_fwd(path,
-                       {of, partials(rows), partials(cols), row_stripe, col_stripe, num_row_stripes, num_col_stripes,
-                        self_similarity},
+                       {of, partials(rows), partials(cols), pointer(kept), row_stripe, col_stripe, num_row_stripes,
+                        num_col_stripes, self_similarity},
                        pointer(stream));
       },
-      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("rows"), py::arg("cols"), py::arg("row_stripe"),
-      py::arg("col_stripe"), py::arg("num_row_stripes"), py::arg("num_col_stripes"), py::arg("self_similarity"),
-      py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("rows"), py::arg("cols"), py::arg("kept"),
+      py::arg("row_stripe"), py::arg("col_stripe"), py::arg("num_row_stripes"), py::arg("num_col_stripes"),
+      py::arg("self_similarity"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
   m.def(
       "merge_partials",
       [](int dtype, std::array<Address, 3> of, Address lse, Address positive_sum, int64_t size, int num_slots,
@@ -123,15 +124,16 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
       py::call_guard<py::gil_scoped_release>());
   m.def(
       "macro_gradient_bwd",
-      [](Path path, const Matrix& of, Address ds_block, int64_t ds_stride, Address d_scale, double d_scale_weight,
-         int64_t first_row, int64_t first_col, int64_t block_rows, int64_t block_cols, Address stream) {
+      [](Path path, const Matrix& of, Address kept, Address ds_block, int64_t ds_stride, Address d_scale,
+         double d_scale_weight, int64_t first_row, int64_t first_col, int64_t block_rows, int64_t block_cols,
+         Address stream) {
         macro_gradient_bwd(path,
-                           {of, pointer(ds_block), ds_stride, pointer(d_scale), d_scale_weight, first_row, first_col,
-                            block_rows, block_cols},
+                           {of, pointer<const void>(kept), pointer(ds_block), ds_stride, pointer(d_scale),
+                            d_scale_weight, first_row, first_col, block_rows, block_cols},
                            pointer(stream));
       },
-      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("ds_block"), py::arg("ds_stride"), py::arg("d_scale"),
-      py::arg("d_scale_weight"), py::arg("first_row"), py::arg("first_col"), py::arg("block_rows"),
+      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("kept"), py::arg("ds_block"), py::arg("ds_stride"),
+      py::arg("d_scale"), py::arg("d_scale_weight"), py::arg("first_row"), py::arg("first_col"), py::arg("block_rows"),
       py::arg("block_cols"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
   m.def(
       "macro_product_bwd",

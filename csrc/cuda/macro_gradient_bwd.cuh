@@ -74,10 +74,11 @@ __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
 }
 
 template <class MainLoop>
-void launch_macro_gradient_bwd(const MacroGradientParams& params, void* stream) {
+void launch_macro_gradient_bwd(const MacroGradientParams& params, const typename MainLoop::Operands& operands,
+                               void* stream) {
   const dim3 grid(blocks_along(params.block_rows, MainLoop::kBlockM),
                   blocks_along(params.block_cols, MainLoop::kBlockN));
-  const Arguments<MainLoop, MacroGradientParams> arguments = {params, score_operands<MainLoop>(params.matrix)};
+  const Arguments<MainLoop, MacroGradientParams> arguments = {params, operands};
   launch(macro_gradient_bwd_kernel<MainLoop>, grid, MainLoop::kThreads,
          MainLoop::kSharedBytes + MacroGradientEpilogue<MainLoop>::kSharedBytes, stream, arguments);
 }

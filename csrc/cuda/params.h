@@ -47,6 +47,7 @@ struct StatisticsParams {
   Matrix matrix;
   Partials rows;                   // [col stripes (+ 1 in self-similarity), B, M]
   Partials cols;                   // [row stripes, B, N]; the same as `rows` in self-similarity
+  void* kept;                      // [B, M, N] statistics type: receives <q_i, k_j>, or null
   int64_t row_stripe, col_stripe;  // multiples of the tile's sides
   int num_row_stripes, num_col_stripes;
   bool
@@ -72,7 +73,8 @@ struct LineSumsParams {
 
 // unit * dS of a macro-block of one batch entry, rounded to the embeddings' type for the products that follow.
 struct MacroGradientParams {
-  Matrix matrix;  // batch == 1
+  Matrix matrix;     // batch == 1
+  const void* kept;  // [M, N] statistics type: <q_i, k_j> from the score pass, or null
   void* ds_block;
   int64_t ds_stride;
   void* d_scale;          // [blocks of the grid] partial sums of dS_ij <q_i, k_j>, or null

@@ -1,6 +1,7 @@
 // Score pass: row and column statistics from one visit of every tile.
 #pragma once
 
+#include "product_matrix.cuh"
 #include "reduction.cuh"
 #include "scores.cuh"
 #include "thread_array.cuh"
@@ -87,6 +88,7 @@ class StatisticsEpilogue {
 
   __device__ __forceinline__ void operator()(const Tile& tile, Acc& acc) {
     const Matrix& matrix = params_.matrix;
+    if (params_.kept) keep_products(tile, acc);
     add_biases<MainLoop>(acc, scale_, matrix, batch_, tile);
     if ((params_.rows.positive || params_.cols.positive) && may_include<MainLoop>(matrix.positives, tile)) {
       add_positives(tile, acc);
@@ -116,6 +118,12 @@ class StatisticsEpilogue {
   }
 
  private:
+  __device__ __forceinline__ void keep_products(const Tile& tile, Acc& acc) const {
+    const int64_t num_rows = params_.matrix.rows.size, num_cols = params_.matrix.cols.size;
+    Stat* kept = static_cast<Stat*>(params_.kept) + batch_ * num_rows * num_cols;
+    ProductMatrix<MainLoop, Stat>(kept, num_rows, num_cols).store(tile, acc);
+  }
+
   // Where this block's slots of the partials start.
   __device__ __forceinline__ int64_t row_slot() const {
     return (walk_.col_slot() * params_.matrix.batch + batch_) * params_.matrix.rows.size;

@@ -14,6 +14,7 @@ from contrastive_ops.backends.gpu.kernels import Kernels
 from contrastive_ops.problem import Problem
 
 _cuda: Any = None
+MAX_LINES = 2**30  # sums of two sizes must fit into 32 bits (check_size in csrc/cuda/mainloop.h)
 _NOT_BUILT = "the CUDA kernels are not built: reinstall from source with nvcc on PATH, or CUDA_HOME set"
 if find_spec("contrastive_ops._cuda") is not None:
     try:
@@ -42,6 +43,9 @@ class CudaBackend(GpuBackend):
             reasons.append(f"tensors must be on a {self.device_type.upper()} device, got {device}")
         elif device.type == "cuda":
             reasons += _device_reasons(device)
+        _, m, n, d = problem.sizes
+        if max(m, n, d) > MAX_LINES:
+            reasons.append(f"at most 2^30 queries, keys and dimensions, got {m}, {n} and {d}")
         return reasons
 
     def kernels(self, problem: Problem) -> Kernels:
