@@ -136,7 +136,7 @@ def _macro_gradient(launch: Launch, gpu: Gpu) -> Cost:
     per_score += DSCALE_SLOTS * (a["d_scale"] is not None) + ROUND_SLOTS + STORE_SLOTS
     scores = tiles * bm * bn
     slots = scores * per_score + _loading_slots(loaded, tiles, launch, gpu)
-    written = rows * cols * a["ds_block"].itemsize  # to L2, where the products find it
+    written = rows * cols * _itemsize(a)  # to L2, where the products find it
     flops = 0 if is_kept else 2 * scores * _padded(d, a["BLOCK_D"])
     hbm = loaded if is_kept else (rows + cols) * line
     return Cost(flops, loaded + written, hbm, scores * directions, slots, _balance(tiles, gpu))

@@ -18,6 +18,7 @@ from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.cuda import CudaBackend, launch
 from contrastive_ops.backends.gpu import backend as gpu_backend
+from contrastive_ops.backends.gpu import macro
 from contrastive_ops.backends.gpu.kernels import ceil_div
 from contrastive_ops.testing import DTYPES, Case, make_pairs, norm_error, tolerance_for
 
@@ -107,8 +108,8 @@ def test_who_takes_which_path(change, expected, monkeypatch):
 )
 def test_several_macro_blocks(case, dtype, monkeypatch):
     """Blocks of 128 x 256 pairs in float32, the last ones cut off."""
-    monkeypatch.setattr(gpu_backend, "MACRO_ROWS", 128)
-    monkeypatch.setattr(gpu_backend, "MACRO_BYTES", 128 * 256 * 4)
+    monkeypatch.setattr(macro, "MACRO_ROWS", 128)
+    monkeypatch.setattr(macro, "MACRO_BYTES", 128 * 256 * 4)
     check_case(case, dtype, "cuda")
 
 
@@ -119,7 +120,7 @@ def test_several_macro_blocks(case, dtype, monkeypatch):
 def test_kept_products(dtype, has_hopper, monkeypatch):
     """The same bits whether the products fit the budget or not; no product twice where they do."""
     monkeypatch.setattr(launch, "MIN_KEPT_D_HALF", launch.MIN_KEPT_D)
-    monkeypatch.setattr(gpu_backend, "MACRO_ROWS", 128)
+    monkeypatch.setattr(macro, "MACRO_ROWS", 128)
     recording = Recording(conftest.EMULATOR)
     monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(recording, "cpu", has_hopper))
     batch, m, n, d = 2, 150, 131, launch.MIN_KEPT_D

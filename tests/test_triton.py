@@ -32,7 +32,7 @@ pytest.importorskip("triton", reason="triton exists for Linux only")
 
 from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, statistics_fwd, tile
 
-from contrastive_ops.backends.gpu import backend as gpu_backend
+from contrastive_ops.backends.gpu import macro
 from contrastive_ops.backends.triton import launch, tiles
 
 TILE = 64  # of the interpreter's rows in the table
@@ -60,8 +60,8 @@ def test_edges(case, dtype):
 @pytest.fixture
 def small_macro_blocks(monkeypatch):
     """Blocks of 64 x 128 pairs in float32: several in both directions, the last ones cut off."""
-    monkeypatch.setattr(gpu_backend, "MACRO_ROWS", TILE)
-    monkeypatch.setattr(gpu_backend, "MACRO_BYTES", TILE * 2 * TILE * 4)
+    monkeypatch.setattr(macro, "MACRO_ROWS", TILE)
+    monkeypatch.setattr(macro, "MACRO_BYTES", TILE * 2 * TILE * 4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -32,11 +32,12 @@ from sass import Instruction, main_loop, matching, parse_sass, run_tool
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from contrastive_ops.backends.gpu.kernels import MACRO_ROWS, MacroBlock, Partials, plan_stripes
+from contrastive_ops.backends.gpu.kernels import MACRO_ROWS, LineSums, MacroBlock, Partials, plan_stripes
 from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.backends.triton import launch as launches
 from contrastive_ops.backends.triton import tiles
 from contrastive_ops.relations import Clause, ClauseKind
+from contrastive_ops.scores import DOT
 
 BASELINE = Path(__file__).parent / "triton_registers.json"
 ROWS, COLUMNS, OPEN_D = 4096, 8192, 1024  # sizes nobody specialises on, and the D of rows without an end
@@ -183,9 +184,10 @@ def build_launch(case: Case) -> launches.Launch:
         (Clause(ClauseKind.DIAGONAL),),
         meta(),
         meta() if case.numbers == "fp16" else None,
+        DOT,
     )
     block_rows, block_cols = slice(0, MACRO_ROWS), slice(0, 2 * MACRO_ROWS)
-    ds = meta(block_rows.stop, block_cols.stop, dtype=dtype)
+    weights = meta(1, block_rows.stop, block_cols.stop, dtype=dtype)
     kept = meta(1, ROWS, COLUMNS) if case.variant == "kept" else None
     if case.kernel == "statistics":
         stripes = plan_stripes(view, launches.TritonKernels(target), is_self, kept is not None)
@@ -200,12 +202,12 @@ def build_launch(case: Case) -> launches.Launch:
         return launches.gradient_launch(view, target, meta(1, ROWS, case.d, dtype=dtype), None, meta(1, ROWS))
     if case.kernel == "macro_gradient":
         block_kept = None if kept is None else kept[0]
-        block = MacroBlock(block_rows, block_cols, ds, block_kept, meta(256), 1.0)
+        block = MacroBlock(block_rows, block_cols, weights, block_kept, meta(256), 1.0, LineSums())
         return launches.macro_gradient_launch(view, target, block)
     is_transposed = case.variant == "transposed"
-    lines, depth = reversed(ds.shape) if is_transposed else ds.shape
+    lines, depth = reversed(weights[0].shape) if is_transposed else weights[0].shape
     other, gradient = meta(depth, case.d, dtype=dtype), meta(lines, case.d)
-    return launches.macro_product_launch(target, ds, other, gradient, is_transposed)
+    return launches.macro_product_launch(target, weights[0], other, gradient, is_transposed)
 
 
 def compile_case(case: Case) -> Figures:

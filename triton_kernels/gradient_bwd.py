@@ -1,5 +1,6 @@
 """Gradient pass in the FlashAttention shape: a program owns rows, recomputes their scores and accumulates in registers.
 
+Of inner products alone, where either side can own the rows.
 Launched once for the queries and once, with the sides swapped, for the keys; in self-similarity once.
 """
 
@@ -54,7 +55,7 @@ def gradient_bwd_kernel(
         else:
             dots = products(
                 row_side,
-                col_side,
+                (col_side,),
                 batch,
                 row_start,
                 num_rows,
@@ -66,7 +67,7 @@ def gradient_bwd_kernel(
                 BLOCK_D,
                 PRECISION,
                 ACCUMULATOR,
-            )
+            )[0]
         ds = score_gradient(
             dots,
             scale_value,

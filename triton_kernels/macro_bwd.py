@@ -1,8 +1,24 @@
-"""Gradient pass in two levels, for large D: a macro-block of dS that stays in the second-level cache, then products."""
+"""Gradient pass in two levels, for large D and for scores of several products: the weights of a macro-block, which stay
+in the second-level cache, then products."""
 
 import triton
 import triton.language as tl
+from contrastive_ops.triton_kernels.score import bank_weights, score_coordinates, score_slopes, score_value
 from contrastive_ops.triton_kernels.tile import load_rows, products, score_gradient
+
+
+@triton.jit
+def store_row_sums(slots, values, i, block_rows):
+    """The slot of this tile of columns."""
+    if slots is not None:
+        tl.store(slots + tl.program_id(1) * block_rows + i, tl.sum(values, 1), mask=i < block_rows)
+
+
+@triton.jit
+def store_col_sums(slots, values, j, block_cols):
+    """The slot of this tile of rows."""
+    if slots is not None:
+        tl.store(slots + tl.program_id(0) * block_cols + j, tl.sum(values, 0), mask=j < block_cols)
 
 
 @triton.jit(
@@ -10,7 +26,8 @@ from contrastive_ops.triton_kernels.tile import load_rows, products, score_gradi
 )
 def macro_gradient_kernel(
     row_side,  # Embeddings [M, D] of one batch entry
-    col_side,  # Embeddings [N, D]
+    col_banks,  # K Embeddings [N, D]
+    score,  # Score of this batch entry
     scale,  # []
     unit,  # [] or None, as in gradient_bwd_kernel
     row_lines,  # Lines of this batch entry
@@ -18,10 +35,12 @@ def macro_gradient_kernel(
     candidates,
     positives,
     kept,  # [M, N] statistics dtype: <q_i, k_j> from the score pass, or None
-    ds_block,  # [block_rows, block_cols] of the embeddings' dtype, rows ds_stride apart
-    ds_stride,
-    d_scale,  # [programs] partial sums of dS_ij <q_i, k_j>, or None
+    weights_block,  # [K, block_rows, block_cols] of the embeddings' dtype, or None
+    bank_stride,  # of weights_block
+    row_stride,
+    d_scale,  # [programs] partial sums of dS_ij score_ij, or None
     d_scale_weight,  # what a pair of this block counts in d_scale
+    sums,  # LineSums: a slot [block_rows] for each tile of columns, [block_cols] for each tile of rows
     num_rows,
     num_cols,
     D,
@@ -34,7 +53,8 @@ def macro_gradient_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """unit * dS of one tile of the macro-block, rounded to the dtype of the products that follow."""
+    """unit * the weights of one tile of the macro-block, rounded to the dtype of the products that follow, and its part
+    of the sums along its lines."""
     row_start = first_row + tl.program_id(0) * BLOCK_M
     col_start = first_col + tl.program_id(1) * BLOCK_N
     rows = row_start + tl.arange(0, BLOCK_M)
@@ -44,11 +64,11 @@ def macro_gradient_kernel(
     unit_value = tl.load(unit) if unit is not None else 1.0
     if kept is not None:
         inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
-        dots = tl.load(kept + rows.to(tl.int64)[:, None] * num_cols + cols[None, :], mask=inside, other=0.0)
+        dots = (tl.load(kept + rows.to(tl.int64)[:, None] * num_cols + cols[None, :], mask=inside, other=0.0),)
     else:
         dots = products(
             row_side,
-            col_side,
+            col_banks,
             batch,
             row_start,
             num_rows,
@@ -61,8 +81,10 @@ def macro_gradient_kernel(
             PRECISION,
             ACCUMULATOR,
         )
+    coordinates = score_coordinates(score, dots, batch, cols, num_cols)
+    values = score_value(score, coordinates, batch, rows, num_rows, cols, num_cols)
     ds = score_gradient(
-        dots,
+        values,
         tl.load(scale),
         unit_value,
         row_lines,
@@ -81,18 +103,24 @@ def macro_gradient_kernel(
     )
     if d_scale is not None:
         program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        tl.store(d_scale + program, tl.sum(tl.sum(ds * dots, 1), 0) * (d_scale_weight / unit_value))
+        tl.store(d_scale + program, tl.sum(tl.sum(ds * values, 1), 0) * (d_scale_weight / unit_value))
     i, j = rows - first_row, cols - first_col
-    tl.store(
-        ds_block + i.to(tl.int64)[:, None] * ds_stride + j[None, :],
-        ds.to(ds_block.dtype.element_ty),
-        mask=(i < block_rows)[:, None] & (j < block_cols)[None, :],
-    )
+    slopes, by_row_term, by_col_term = score_slopes(score, coordinates, ds, batch, rows, num_rows, cols, num_cols)
+    store_row_sums(sums.row_bias, ds, i, block_rows)
+    store_col_sums(sums.col_bias, ds, j, block_cols)
+    store_row_sums(sums.row_term, by_row_term, i, block_rows)
+    store_col_sums(sums.col_term, by_col_term, j, block_cols)
+    if weights_block is not None:
+        targets = weights_block + i.to(tl.int64)[:, None] * row_stride + j[None, :]
+        inside = (i < block_rows)[:, None] & (j < block_cols)[None, :]
+        for s in tl.static_range(len(slopes)):
+            weights = bank_weights(score, slopes, s, batch, cols, num_cols)
+            tl.store(targets + s * bank_stride, weights.to(weights_block.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["size", "depth"])
 def macro_product_kernel(
-    weights,  # Embeddings [1, size, depth], with TRANSPOSED [1, depth, size]: the macro-block of dS
+    weights,  # Embeddings [1, size, depth], with TRANSPOSED [1, depth, size]: a macro-block of one bank
     other,  # Embeddings [1, depth, D]: the part of the other side that it covers
     gradient,  # [size, D] statistics dtype, contiguous: accumulated into
     size,
@@ -104,7 +132,8 @@ def macro_product_kernel(
     BLOCK_N: tl.constexpr,  # columns of the gradient
     BLOCK_K: tl.constexpr,  # depth: lines of the other side
 ):
-    """gradient += dS other, or dS^T other. Macro-blocks follow one another on the stream: one order of sums."""
+    """gradient += weights other, or weights^T other. Macro-blocks follow one another on the stream: one order of
+    sums."""
     first, first_d = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N
     batch = tl.program_id(2)  # 0
     ACCUMULATOR: tl.constexpr = gradient.dtype.element_ty

@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 from contrastive_ops.triton_kernels.relation import may_include, relation_mask
+from contrastive_ops.triton_kernels.score import score_coordinates, score_value
 from contrastive_ops.triton_kernels.tile import add_biases, exponential, load_rows, mask_candidates, products
 
 STRIPES_SIDE_BY_SIDE = tl.constexpr(8)
@@ -34,7 +35,8 @@ def merge_online(top, total, new_top, new_total):
 )
 def statistics_fwd_kernel(
     row_side,  # Embeddings [B, M, D]
-    col_side,  # Embeddings [B, N, D]
+    col_banks,  # K Embeddings [B, N, D]
+    score,  # Score
     scale,  # []
     row_lines,  # Lines: biases
     col_lines,
@@ -42,7 +44,7 @@ def statistics_fwd_kernel(
     positives,
     row_partials,  # Partials [col stripes (+ 1), B, M]
     col_partials,  # Partials [row stripes, B, N]
-    kept,  # [B, M, N] statistics dtype: <q_i, k_j> for the gradient pass, or None
+    kept,  # [B, M, N] statistics dtype: <q_i, k_j> for the gradient pass, or None; of inner products
     num_rows,
     num_cols,
     D,
@@ -51,7 +53,7 @@ def statistics_fwd_kernel(
     num_row_stripes,
     num_col_stripes,
     SELF: tl.constexpr,  # columns are the rows: upper triangle, and their statistics are row statistics
-    RESIDENT: tl.constexpr,  # BLOCK_D holds the whole of D
+    RESIDENT: tl.constexpr,  # BLOCK_D holds the whole of D, and there is one bank
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -104,12 +106,12 @@ def statistics_fwd_kernel(
         for col_start in range(first_col, last_col, BLOCK_N):
             cols = col_start + tl.arange(0, BLOCK_N)
             if RESIDENT:
-                col_tile = load_rows(col_side, batch, col_start, num_cols, 0, D, BLOCK_N, BLOCK_D)
-                dots = tl.dot(row_tile, tl.trans(col_tile), input_precision=PRECISION, out_dtype=ACCUMULATOR)
+                col_tile = load_rows(col_banks[0], batch, col_start, num_cols, 0, D, BLOCK_N, BLOCK_D)
+                dots = (tl.dot(row_tile, tl.trans(col_tile), input_precision=PRECISION, out_dtype=ACCUMULATOR),)
             else:
                 dots = products(
                     row_side,
-                    col_side,
+                    col_banks,
                     batch,
                     row_start,
                     num_rows,
@@ -125,8 +127,10 @@ def statistics_fwd_kernel(
             if kept is not None:
                 keep = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
                 kept_lines = batch.to(tl.int64) * num_rows + rows
-                tl.store(kept + kept_lines[:, None] * num_cols + cols[None, :], dots, mask=keep)
-            scores = add_biases(dots, scale_value, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
+                tl.store(kept + kept_lines[:, None] * num_cols + cols[None, :], dots[0], mask=keep)
+            coordinates = score_coordinates(score, dots, batch, cols, num_cols)
+            values = score_value(score, coordinates, batch, rows, num_rows, cols, num_cols)
+            scores = add_biases(values, scale_value, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
             col_out_pointers = col_out + cols
             in_range = cols < num_cols
             seen = in_range & (row_start > first_row)  # what this program has written before

@@ -1,4 +1,4 @@
-"""Scores and score gradients of one tile: what the kernels of every pass have in common."""
+"""Products, scores and score gradients of one tile: what the kernels of every pass have in common."""
 
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ def load_line(line, batch, lines, size, other):
 @triton.jit
 def products(
     row_side,
-    col_side,
+    col_banks,
     batch,
     row_start,
     num_rows,
@@ -60,19 +60,25 @@ def products(
     PRECISION: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
 ):
-    """<q_i, k_j> of a tile, any D in steps of BLOCK_D."""
-    dots = tl.zeros((BLOCK_M, BLOCK_N), ACCUMULATOR)
+    """<q_i, k^s_j> of a tile for every bank s, any D in steps of BLOCK_D."""
+    dots = ()
+    for _ in tl.static_range(len(col_banks)):
+        dots = dots + (tl.zeros((BLOCK_M, BLOCK_N), ACCUMULATOR),)
     for d_start in range(0, D, BLOCK_D):
         row_tile = load_rows(row_side, batch, row_start, num_rows, d_start, D, BLOCK_M, BLOCK_D)
-        col_tile = load_rows(col_side, batch, col_start, num_cols, d_start, D, BLOCK_N, BLOCK_D)
-        dots = tl.dot(row_tile, tl.trans(col_tile), dots, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+        added = ()
+        for s in tl.static_range(len(col_banks)):
+            col_tile = load_rows(col_banks[s], batch, col_start, num_cols, d_start, D, BLOCK_N, BLOCK_D)
+            dot = tl.dot(row_tile, tl.trans(col_tile), dots[s], input_precision=PRECISION, out_dtype=ACCUMULATOR)
+            added = added + (dot,)
+        dots = added
     return dots
 
 
 @triton.jit
-def add_biases(dots, scale, row_lines, col_lines, batch, rows, num_rows, cols, num_cols):
-    """s_ij = scale * <q_i, k_j> + row_bias_i + col_bias_j"""
-    scores = dots * scale
+def add_biases(values, scale, row_lines, col_lines, batch, rows, num_rows, cols, num_cols):
+    """s_ij = scale * score_ij + row_bias_i + col_bias_j"""
+    scores = values * scale
     if row_lines.bias is not None:
         scores += load_line(row_lines.bias, batch, rows, num_rows, 0.0)[:, None]
     if col_lines.bias is not None:
@@ -111,7 +117,7 @@ def load_lse(line, batch, lines, size):
 
 @triton.jit
 def score_gradient(
-    dots,
+    values,
     scale,
     unit,
     row_lines,
@@ -132,7 +138,7 @@ def score_gradient(
 
     dS_ij = cand_ij (g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j)) + pos_ij (a_i + b_j)
     """
-    scores = add_biases(dots, scale, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
+    scores = add_biases(values, scale, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
     scores = mask_candidates(
         scores, candidates, batch, row_start, rows, num_rows, col_start, cols, num_cols, BLOCK_M, BLOCK_N
     )

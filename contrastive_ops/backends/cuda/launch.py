@@ -89,13 +89,15 @@ class CudaKernels:
         )
 
     def macro_gradient(self, view: View, block: MacroBlock) -> None:
-        block_rows, block_cols = block.ds.shape
+        assert block.weights is not None
+        (ds,) = block.weights
+        block_rows, block_cols = ds.shape
         self.module.macro_gradient_bwd(
             self._path(view.rows.embeddings, view.cols.embeddings),
             self._matrix(view),
             kept=_address(block.kept),
-            ds_block=block.ds.data_ptr(),
-            ds_stride=block.ds.stride(0),
+            ds_block=ds.data_ptr(),
+            ds_stride=ds.stride(0),
             d_scale=_address(block.d_scale),
             d_scale_weight=block.d_scale_weight,
             first_row=block.rows.start,
@@ -105,13 +107,13 @@ class CudaKernels:
             stream=self.stream,
         )
 
-    def macro_product(self, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
+    def macro_product(self, weights: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
         depth, d = other.shape
         self.module.macro_product_bwd(
-            self._path(ds.unsqueeze(0), other.unsqueeze(0)),
+            self._path(weights.unsqueeze(0), other.unsqueeze(0)),
             dtype=self.dtype,
-            weights=ds.data_ptr(),
-            weights_stride=ds.stride(0),
+            weights=weights.data_ptr(),
+            weights_stride=weights.stride(0),
             other=other.data_ptr(),
             other_stride=other.stride(0),
             gradient=gradient.data_ptr(),

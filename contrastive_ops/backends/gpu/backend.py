@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import Wanted
-from contrastive_ops.backends.gpu.kernels import MACRO_BYTES, MACRO_ROWS, Kernels, MacroBlock, Partials, plan_stripes
-from contrastive_ops.backends.gpu.view import Lines, View, view_columns, view_rows
+from contrastive_ops.backends.gpu.kernels import Kernels, LineSums, Partials, plan_stripes
+from contrastive_ops.backends.gpu.macro import Totals, macro_gradients
+from contrastive_ops.backends.gpu.view import Lines, View, map_terms, view_columns, view_rows
 from contrastive_ops.problem import Gradients, Problem, Statistics
+from contrastive_ops.scores import ScoreKind
 
 FP16_HEADROOM = 2.0**13  # largest upstream gradient after scaling: four of them sum to less than 65504
 MAX_BATCH = 65535  # of one launch: the batch is the second dimension of its grid
-DS_ALIGNMENT = 8  # numbers of half precision
+LARGEST_SLOPE = 2.0**12  # |q_i| over the least distance that float32 tells from 0: |q_i|^2 less its last bit is 0
 
 
 class GpuBackend(ABC):
@@ -33,9 +35,9 @@ class GpuBackend(ABC):
 
     def state_bytes(self, problem: Problem) -> int:
         """All products <q_i, k_j> where keeping them pays and the budget holds them, else none: keeping costs the
-        score pass its largest tiles. The passes that start from the columns keep none."""
+        score pass its largest tiles. The passes that start from the columns keep none, nor do scores of other kinds."""
         batch, m, n, d = problem.sizes
-        starts_from_rows = problem.rows and not problem.self_similarity
+        starts_from_rows = problem.rows and not problem.self_similarity and _has_two_views(problem)
         if batch > MAX_BATCH or not starts_from_rows or not self.kernels(problem).keeps_products(d):
             return 0
         size = batch * m * n * problem.scale.itemsize
@@ -63,7 +65,7 @@ class GpuBackend(ABC):
             both = problem.rows and problem.columns
             second = [x.clone() if both and x is not None else x for x in (lse, total)]
             found = Statistics(lse, total, second[0], second[1])
-        elif not problem.rows:  # the transposed problem has rows only, and those stay in registers
+        elif not problem.rows and _has_two_views(problem):  # transposed it has rows only, and those stay in registers
             view = view_columns(problem, row_lines, col_lines)
             col_lse, col_sum, _, _ = _statistics(view, kernels, columns=False, has_sums=has_sums)
             found = Statistics(None, None, col_lse, col_sum)
@@ -113,39 +115,47 @@ class GpuBackend(ABC):
                 _sum(upstream.row_sum, upstream.col_sum),
             )
         by_rows = view_rows(problem, row_lines, col_lines, unit)
-        by_columns = view_columns(problem, row_lines, col_lines, unit)
         new, dtype = problem.scale.new_empty, wanted.dtype or problem.queries.dtype
         drow_bias = new((batch, m)) if wanted.row_bias else None
         dcol_bias = new((batch, n)) if wanted.col_bias else None
+        drow_term = new((batch, m)) if wanted.row_term else None
+        dcol_term = new((batch, n)) if wanted.col_term else None
         dqueries = new((batch, m, d), dtype=dtype) if wanted.queries else None
-        dkeys = new((batch, n, d), dtype=dtype) if wanted.keys else None
-        in_two_levels = (wanted.queries or wanted.keys) and not kernels.owns_rows(d)
+        dkeys = new(problem.keys.shape, dtype=dtype) if wanted.keys else None
+        two_views = _has_two_views(problem)
+        in_two_levels = not two_views or ((wanted.queries or wanted.keys) and not kernels.owns_rows(d))
 
         dscale_terms: Tensor | None = None
         with _device_of(problem.scale):
             if in_two_levels:
-                kept = _kept(problem, state)
-                gradients = (dqueries, dkeys)
-                dscale_terms = _macro_gradients(
-                    by_rows, kernels, problem.self_similarity, kept, gradients, wanted.scale
-                )
-            # one launch a side; the one that runs anyway brings the terms of dscale
-            for view, gradient, bias, brings_dscale in (
-                (by_rows, dqueries, drow_bias, wanted.queries or not wanted.keys),
-                (by_columns, dkeys, dcol_bias, wanted.keys and not wanted.queries),
-            ):
-                gradient = None if in_two_levels else gradient
-                terms = new(view.sizes[:2]) if wanted.scale and brings_dscale and not in_two_levels else None
-                if gradient is not None or bias is not None or terms is not None:
-                    kernels.gradient(view, gradient, bias, terms)
-                dscale_terms = terms if terms is not None else dscale_terms
+                # where keys can own rows as well, the biases of each side have a launch of their own below
+                lines = LineSums() if two_views else LineSums(drow_bias, dcol_bias, drow_term, dcol_term)
+                totals, kept = Totals(dqueries, dkeys, lines), _kept(problem, state)
+                dscale_terms = macro_gradients(by_rows, kernels, totals, kept, problem.self_similarity, wanted.scale)
+            if two_views:
+                by_columns = view_columns(problem, row_lines, col_lines, unit)
+                # one launch a side; the one that runs anyway brings the terms of dscale
+                for view, gradient, bias, brings_dscale in (
+                    (by_rows, dqueries, drow_bias, wanted.queries or not wanted.keys),
+                    (by_columns, dkeys, dcol_bias, wanted.keys and not wanted.queries),
+                ):
+                    gradient = None if in_two_levels else gradient
+                    terms = new(view.sizes[:2]) if wanted.scale and brings_dscale and not in_two_levels else None
+                    if gradient is not None or bias is not None or terms is not None:
+                        kernels.gradient(view, gradient, bias, terms)
+                    dscale_terms = terms if terms is not None else dscale_terms
             dscale = None
             if wanted.scale:
                 assert dscale_terms is not None
                 dscale = dscale_terms.sum(dtype=torch.float64).to(problem.scale.dtype)
                 if problem.self_similarity and not in_two_levels:
                     dscale = dscale / 2
-        return Gradients(dqueries, dkeys, dscale, drow_bias, dcol_bias)
+        return Gradients(dqueries, dkeys, dscale, drow_bias, dcol_bias, drow_term, dcol_term)
+
+
+def _has_two_views(problem: Problem) -> bool:
+    """Whether keys can own the rows as well: an inner product has no roles, but no other score is its own transpose."""
+    return problem.score.kind is ScoreKind.DOT
 
 
 def _launchable(batch: int) -> list[slice]:
@@ -162,6 +172,7 @@ def _part(problem: Problem, entries: slice) -> Problem:
         col_bias=None if problem.col_bias is None else problem.col_bias[entries],
         candidates=problem.candidates.for_batch(entries),
         positives=None if problem.positives is None else problem.positives.for_batch(entries),
+        score=map_terms(problem.score, lambda term: term[entries]),
         workspace_bytes=0,
     )
 
@@ -205,75 +216,6 @@ def _statistics(
     return Statistics(row_lse, row_sum, col_lse, col_sum)
 
 
-def _macro_gradients(
-    view: View,
-    kernels: Kernels,
-    self_similarity: bool,
-    kept: Tensor | None,
-    gradients: tuple[Tensor | None, Tensor | None],
-    wants_scale: bool,
-) -> Tensor | None:
-    """Both embedding gradients, macro-block after macro-block: dS once, then dQ += dS K and dK += dS^T Q.
-
-    In self-similarity dS holds both roles of a pair, so blocks below the diagonal are mirror images.
-    Returns the terms of dscale, if it is wanted.
-    """
-    batch = view.sizes[0]
-    queries, keys = view.rows.embeddings, view.cols.embeddings
-    new = view.scale.new_empty
-    blocks = macro_blocks(view, self_similarity)
-    height, width = (max(side.stop - side.start for side in sides) for sides in zip(*blocks, strict=True))
-    # rows a multiple of 16 bytes apart: what copy engines want
-    ds = queries.new_empty(height, -(-width // DS_ALIGNMENT) * DS_ALIGNMENT)
-    grids = [
-        kernels.macro_grid(view, rows.stop - rows.start, cols.stop - cols.start, kept is not None)
-        for rows, cols in blocks
-    ]
-    counts = [grid[0] * grid[1] for grid in grids] * batch
-    terms = new((sum(counts),)) if wants_scale else None
-    # accumulated in the statistics dtype, in place where that is the dtype of the gradient
-    sums = [
-        None if gradient is None else (gradient if gradient.dtype == view.scale.dtype else new(gradient.shape)).zero_()
-        for gradient in gradients
-    ]
-    dq_sum, dk_sum = sums
-    start = 0
-    for (b, (rows, cols)), count in zip(((b, block) for b in range(batch) for block in blocks), counts, strict=True):
-        part = None if terms is None else terms[start : start + count]
-        start += count
-        block_ds = ds[: rows.stop - rows.start, : cols.stop - cols.start]
-        # the sum over both roles counts a pair twice, and only half of the blocks off the diagonal are visited
-        weight = 0.5 if self_similarity and rows == cols else 1.0
-        products = None if kept is None else kept[b]
-        kernels.macro_gradient(view.at(b), MacroBlock(rows, cols, block_ds, products, part, weight))
-        if dq_sum is not None:
-            kernels.macro_product(block_ds, keys[b, cols], dq_sum[b, rows], False)
-            if self_similarity and rows != cols:
-                kernels.macro_product(block_ds, queries[b, rows], dq_sum[b, cols], True)
-        if dk_sum is not None:
-            kernels.macro_product(block_ds, queries[b, rows], dk_sum[b, cols], True)
-    factor = view.scale if view.unit is None else view.scale / view.unit
-    for total, gradient in zip(sums, gradients, strict=True):
-        if total is not None and gradient is not None:
-            total.mul_(factor)
-            if gradient is not total:
-                gradient.copy_(total)
-    return terms
-
-
-def macro_blocks(view: View, self_similarity: bool) -> list[tuple[slice, slice]]:
-    """The blocks of dS in the order of their sums: squares on and above the diagonal in self-similarity, where both
-    sides are cut alike."""
-    _, m, n, _ = view.sizes
-    height = MACRO_ROWS
-    width = height if self_similarity else MACRO_BYTES // (view.rows.embeddings.itemsize * height)
-    return [
-        (slice(i, min(i + height, m)), slice(j, min(j + width, n)))
-        for i in range(0, m, height)
-        for j in range(i if self_similarity else 0, n, width)
-    ]
-
-
 def _kept(problem: Problem, state: Tensor) -> Tensor | None:
     """`[B, M, N]`: the products, if the state holds them."""
     batch, m, n, _ = problem.sizes
@@ -286,7 +228,7 @@ def _device_of(tensor: Tensor) -> Any:
 
 def _with_unit_stride(problem: Problem) -> Problem:
     """Kernels read rows of D neighbouring numbers; anything else is copied once."""
-    if problem.queries.stride(2) == 1 and problem.keys.stride(2) == 1:
+    if problem.queries.stride(-1) == 1 and problem.keys.stride(-1) == 1:
         return problem
     queries = problem.queries.contiguous()
     keys = queries if problem.self_similarity else problem.keys.contiguous()
@@ -304,13 +246,25 @@ def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 
 def _unit(problem: Problem, upstream: Statistics) -> Tensor | None:
-    """Factor of dS before it is rounded to float16, whose range ends at 6e-8: brings the largest upstream gradient to
-    FP16_HEADROOM. The gradients are divided by it in float32. None for the other dtypes, which need no care."""
+    """Factor of weights before they are rounded to float16, whose range ends at 6e-8: brings the largest upstream
+    gradient (times what the score makes of it) to FP16_HEADROOM. The gradients are divided by it in float32. None for
+    the other dtypes, which need no care."""
     given = [x for x in upstream if x is not None]
     if problem.queries.dtype != torch.float16 or not given:
         return None
     largest = torch.stack([x.abs().max() for x in given]).max()
-    return FP16_HEADROOM / largest.clamp(min=1e-30)
+    unit = FP16_HEADROOM / largest.clamp(min=1e-30)
+    return unit if problem.score.kind is ScoreKind.DOT else unit / _largest_weight(problem)
+
+
+def _largest_weight(problem: Problem) -> Tensor:
+    """A bound of |weights^s_ij / dS_ij| = col_term_j |sum_r mixing_j^rs d^r_ij| / rho_ij, where |d_ij| <= |q_i|; at
+    least 1."""
+    assert problem.score.col_term is not None and problem.score.mixing is not None
+    # what is NaN makes NaN of its own column's weights, and must not of the others
+    by_column = (problem.score.col_term * problem.score.mixing.norm(dim=1)).nan_to_num(0.0, 0.0, 0.0)
+    largest: Tensor = by_column.max() * LARGEST_SLOPE
+    return largest.clamp(min=1.0)
 
 
 def _empty_statistics(problem: Problem) -> Statistics:
@@ -333,4 +287,6 @@ def _zero_gradients(problem: Problem, wanted: Wanted) -> Gradients:
         new(()) if wanted.scale else None,
         new((batch, m)) if wanted.row_bias else None,
         new((batch, n)) if wanted.col_bias else None,
+        new((batch, m)) if wanted.row_term else None,
+        new((batch, n)) if wanted.col_term else None,
     )

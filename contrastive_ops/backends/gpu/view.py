@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
 from contrastive_ops.problem import Problem
 from contrastive_ops.relations import Clause, Relation
+from contrastive_ops.scores import Score, ScoreKind
 
 
 class Lines(NamedTuple):
@@ -22,8 +24,13 @@ class Lines(NamedTuple):
 class Side(NamedTuple):
     """One side of the score matrix."""
 
-    embeddings: Tensor  # [B, size, D], unit stride in D
+    embeddings: Tensor  # [B, size, D], of the columns of a score of K products [B, K, size, D]; unit stride in D
     lines: Lines
+
+    @property
+    def banks(self) -> tuple[Tensor, ...]:
+        """K tensors `[B, size, D]`: one for every product of the score."""
+        return self.embeddings.unbind(1) if self.embeddings.dim() == 4 else (self.embeddings,)
 
 
 class View(NamedTuple):
@@ -34,13 +41,14 @@ class View(NamedTuple):
     candidates: tuple[Clause, ...]  # ids contiguous, [1, size] or [B, size]; diagonals within [-rows, columns]
     positives: tuple[Clause, ...]
     scale: Tensor  # [], statistics dtype
-    unit: Tensor | None  # [] factor that keeps dS in the range of the embeddings' dtype; None for 1
+    unit: Tensor | None  # [] factor that keeps weights in the range of the embeddings' dtype; None for 1
+    score: Score  # its terms contiguous
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """B, rows, columns, D."""
         batch, rows, d = self.rows.embeddings.shape
-        return batch, rows, self.cols.embeddings.shape[1], d
+        return batch, rows, self.cols.embeddings.shape[-2], d
 
     def at(self, b: int) -> View:
         """One entry of the batch."""
@@ -55,7 +63,13 @@ class View(NamedTuple):
             return tuple(Clause(c.kind, c.offset, _entry(c.row_ids, b), _entry(c.col_ids, b)) for c in all_clauses)
 
         return View(
-            side(self.rows), side(self.cols), clauses(self.candidates), clauses(self.positives), self.scale, self.unit
+            side(self.rows),
+            side(self.cols),
+            clauses(self.candidates),
+            clauses(self.positives),
+            self.scale,
+            self.unit,
+            map_terms(self.score, lambda term: term[b : b + 1]),
         )
 
 
@@ -69,11 +83,13 @@ def view_rows(problem: Problem, row_lines: Lines, col_lines: Lines, unit: Tensor
         _clauses(problem.positives, m, n),
         problem.scale,
         unit,
+        map_terms(problem.score, Tensor.contiguous),
     )
 
 
 def view_columns(problem: Problem, row_lines: Lines, col_lines: Lines, unit: Tensor | None = None) -> View:
-    """The transposed matrix: keys own the rows."""
+    """The transposed matrix: keys own the rows. Of inner products only: no other score is one of (k_j, q_i) as well."""
+    assert problem.score.kind is ScoreKind.DOT
     _, m, n, _ = problem.sizes
     return View(
         Side(problem.keys, col_lines),
@@ -82,7 +98,16 @@ def view_columns(problem: Problem, row_lines: Lines, col_lines: Lines, unit: Ten
         _clauses(problem.positives, m, n, transposed=True),
         problem.scale,
         unit,
+        problem.score,
     )
+
+
+def map_terms(score: Score, change: Callable[[Tensor], Tensor]) -> Score:
+    """The score with each of its tensors changed."""
+    row_term, col_term, mixing = (
+        None if term is None else change(term) for term in (score.row_term, score.col_term, score.mixing)
+    )
+    return score._replace(row_term=row_term, col_term=col_term, mixing=mixing)
 
 
 def _clauses(relation: Relation | None, m: int, n: int, transposed: bool = False) -> tuple[Clause, ...]:

@@ -12,6 +12,7 @@ from contrastive_ops.backends.gpu.backend import GpuBackend
 from contrastive_ops.backends.gpu.kernels import Kernels
 from contrastive_ops.backends.triton.tiles import INTERPRETER
 from contrastive_ops.problem import Problem
+from contrastive_ops.scores import ScoreKind
 
 INTERPRET_VARIABLE = "TRITON_INTERPRET"  # triton's own
 
@@ -24,6 +25,8 @@ class TritonBackend(GpuBackend):
         reasons = []
         if not _has_triton():
             reasons.append("triton is not installed: pip install 'triton>=3.8'")
+        if problem.score.kind is not ScoreKind.DOT:
+            reasons.append("the volume score is not offered")
         device = problem.queries.device
         if device.type == "cuda":
             reasons += _device_reasons(device)

@@ -19,7 +19,7 @@ from contrastive_ops.backends.triton.tiles import (
     has_descriptors,
 )
 from contrastive_ops.relations import Clause
-from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, relation, statistics_fwd
+from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, relation, score, statistics_fwd
 from contrastive_ops.triton_kernels.tile import Embeddings
 
 MERGE_BLOCK = 256
@@ -87,8 +87,8 @@ class TritonKernels:
     def macro_gradient(self, view: View, block: MacroBlock) -> None:
         macro_gradient_launch(view, self.target, block).run()
 
-    def macro_product(self, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
-        macro_product_launch(self.target, ds, other, gradient, transposed).run()
+    def macro_product(self, weights: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
+        macro_product_launch(self.target, weights, other, gradient, transposed).run()
 
 
 def statistics_launch(
@@ -107,6 +107,7 @@ def statistics_launch(
         (stripes.num_row_stripes * stripes.num_col_stripes, batch),
         {
             **_matrix(view, target, block_m, block_n, block_d),
+            **_score(view, target, block_n, block_d),
             "row_partials": rows,
             "col_partials": columns,
             "kept": kept,
@@ -115,7 +116,7 @@ def statistics_launch(
             "num_row_stripes": stripes.num_row_stripes,
             "num_col_stripes": stripes.num_col_stripes,
             "SELF": self_similarity,
-            "RESIDENT": block_d >= d,
+            "RESIDENT": block_d >= d and len(view.cols.banks) == 1,
             "PRECISION": target.input_precision,
             "BLOCK_M": block_m,
             "BLOCK_N": block_n,
@@ -157,6 +158,7 @@ def gradient_launch(
         (ceil_div(rows, block_m), batch),
         {
             **_matrix(view, target, block_m, block_n, block_d),
+            "col_side": _embeddings(view.cols.embeddings, target, block_n, block_d),
             "unit": view.unit,
             "d_rows": d_rows,
             "d_bias": d_bias,
@@ -190,18 +192,22 @@ def _macro_tile(target: Target, d: int, is_kept: bool) -> Tile:
 
 def macro_gradient_launch(view: View, target: Target, block: MacroBlock) -> Launch:
     block_m, block_n, block_d, warps, stages = _macro_tile(target, view.sizes[3], block.kept is not None)
-    block_rows, block_cols = block.ds.shape
+    block_rows, block_cols = (part.stop - part.start for part in (block.rows, block.cols))
+    bank_stride, row_stride = (0, 0) if block.weights is None else block.weights.stride()[:2]
     return Launch(
         macro_bwd.macro_gradient_kernel,
         (ceil_div(block_rows, block_m), ceil_div(block_cols, block_n)),
         {
             **_matrix(view, target, block_m, block_n, block_d),
+            **_score(view, target, block_n, block_d),
             "unit": view.unit,
             "kept": block.kept,
-            "ds_block": block.ds,
-            "ds_stride": block.ds.stride(0),
+            "weights_block": block.weights,
+            "bank_stride": bank_stride,
+            "row_stride": row_stride,
             "d_scale": block.d_scale,
             "d_scale_weight": block.d_scale_weight,
+            "sums": block.sums,
             "first_row": block.rows.start,
             "first_col": block.cols.start,
             "block_rows": block_rows,
@@ -216,7 +222,7 @@ def macro_gradient_launch(view: View, target: Target, block: MacroBlock) -> Laun
     )
 
 
-def macro_product_launch(target: Target, ds: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> Launch:
+def macro_product_launch(target: Target, weights: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> Launch:
     depth, d = other.shape
     tile = find_tile("macro_product", target.arch, target.precision, d)
     assert tile is not None
@@ -226,7 +232,7 @@ def macro_product_launch(target: Target, ds: Tensor, other: Tensor, gradient: Te
         macro_bwd.macro_product_kernel,
         (ceil_div(gradient.shape[0], block_m), ceil_div(d, block_n)),
         {
-            "weights": _embeddings(ds.unsqueeze(0), target, *block),
+            "weights": _embeddings(weights.unsqueeze(0), target, *block),
             "other": _embeddings(other.unsqueeze(0), target, block_k, block_n),
             "gradient": gradient,
             "size": gradient.shape[0],
@@ -248,7 +254,6 @@ def _matrix(view: View, target: Target, block_m: int, block_n: int, block_d: int
     _, m, n, d = view.sizes
     return {
         "row_side": _embeddings(view.rows.embeddings, target, block_m, block_d),
-        "col_side": _embeddings(view.cols.embeddings, target, block_n, block_d),
         "scale": view.scale,
         "row_lines": view.rows.lines,
         "col_lines": view.cols.lines,
@@ -257,6 +262,16 @@ def _matrix(view: View, target: Target, block_m: int, block_n: int, block_d: int
         "num_rows": m,
         "num_cols": n,
         "D": d,
+    }
+
+
+def _score(view: View, target: Target, block_n: int, block_d: int) -> dict[str, Any]:
+    """The columns' banks and what is made of the products with them, for the kernels of any score."""
+    kind, row_term, col_term, mixing, absolute = view.score
+    constants = tl.constexpr(int(kind)), tl.constexpr(absolute)
+    return {
+        "col_banks": tuple(_embeddings(bank, target, block_n, block_d) for bank in view.cols.banks),
+        "score": score.Score(constants[0], row_term, col_term, mixing, constants[1]),
     }
 
 
