@@ -7,6 +7,10 @@ namespace contrastive_ops {
 
 enum class DType : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
 
+// Order shared with ScoreKind in contrastive_ops/scores.py.
+enum class ScoreKind : int { kDot = 0, kVolume = 1 };
+constexpr int kMaxBanks = 7;  // banks of keys that a score may be made of
+
 // Order shared with ClauseKind in contrastive_ops/relations.py.
 enum class ClauseKind : int { kDiagonal = 0, kOffDiagonal = 1, kSame = 2, kDifferent = 3 };
 

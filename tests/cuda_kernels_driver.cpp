@@ -222,8 +222,9 @@ struct Problem {
   double tolerance() const { return std::is_same_v<T, double> ? 1e-13 : 3e-6; }
 
   Matrix matrix() const {
-    Matrix of = {dtype,      c.batch,   c.d,    rows.side, c.self ? rows.side : cols.side, {}, {},
-                 candidates, positives, &scale, nullptr};
+    Matrix of = {dtype,   c.batch, c.d,        rows.side, c.self ? rows.side : cols.side,
+                 {},      {},      candidates, positives, &scale,
+                 nullptr, {},      1,          0};
     if (c.biases) of.row_lines.bias = row_bias.data(), of.col_lines.bias = col_bias.data();
     return of;
   }
@@ -252,7 +253,7 @@ struct Problem {
   }
 
   void run_statistics() {
-    const TileShape tile = score_tile(path, dtype);
+    const TileShape tile = score_tile(path, dtype, ScoreKind::kDot);
     const int64_t row_stripe = c.tiles_m * tile.block_m, col_stripe = c.tiles_n * tile.block_n;
     const int row_stripes = static_cast<int>((c.m + row_stripe - 1) / row_stripe);
     const int col_stripes = static_cast<int>((c.n + col_stripe - 1) / col_stripe);
@@ -340,7 +341,7 @@ struct Problem {
 
   // The last batch entry by macro-blocks of one tile's rows and two tiles' columns, each added to both gradients.
   void run_macro_blocks() {
-    const TileShape tile = score_tile(path, dtype);
+    const TileShape tile = score_tile(path, dtype, ScoreKind::kDot);
     const int64_t batch = c.batch - 1, height = tile.block_m, width = 2 * tile.block_n, stride = width + 8;
     Matrix of = gradient_matrix();
     of.batch = 1;
@@ -369,14 +370,14 @@ struct Problem {
         const int64_t blocks = (block_cols + tile.block_n - 1) / tile.block_n;
         std::vector<T> block(height * stride, static_cast<T>(static_cast<float>(kNaN)));
         std::vector<Stat> d_scale(blocks, Stat(kNaN));
-        MacroGradientParams params = {of,     nullptr,   block.data(), stride,     d_scale.data(),
+        MacroGradientParams params = {of,     nullptr,   block.data(), 0,          stride,    {}, d_scale.data(),
                                       weight, first_row, first_col,    block_rows, block_cols};
         macro_gradient_bwd(path, params, nullptr);
         if (!kept.empty()) {  // the same from products that are read back
           std::vector<T> from_kept(block.size(), block.back());
           std::vector<Stat> d_scale_of_kept(blocks, Stat(kNaN));
           params.kept = kept.data() + batch * c.m * c.n;
-          params.ds_block = from_kept.data(), params.d_scale = d_scale_of_kept.data();
+          params.weights = from_kept.data(), params.d_scale = d_scale_of_kept.data();
           macro_gradient_bwd(path, params, nullptr);
           if (std::memcmp(block.data(), from_kept.data(), block.size() * sizeof(T)) != 0) {
             failed = true;

@@ -50,7 +50,7 @@ int main() {
       line_sums_bwd(path, {matrix, nullptr, nullptr}, nullptr);
       for (const void* kept : {static_cast<const void*>(nullptr), static_cast<const void*>(data)}) {
         if (kept && path == Path::kHopper) continue;
-        macro_gradient_bwd(path, {matrix, kept, nullptr, kSize, nullptr, 1.0, 0, 0, kSize, kSize}, nullptr);
+        macro_gradient_bwd(path, {matrix, kept, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, nullptr);
       }
       for (const bool transposed : {false, true}) {
         macro_product_bwd(path, {dtype, data, kSize, data, kD, nullptr, kSize, kSize, kD, transposed}, nullptr);

@@ -11,7 +11,7 @@ void macro_gradient_bwd(Path path, const MacroGradientParams& params, void* stre
   if (path == Path::kHopper) return macro_gradient_bwd_hopper(params, stream);
   with_portable_loop(params.matrix.dtype, [&](auto* loop) {
     using MainLoop = std::remove_pointer_t<decltype(loop)>;
-    launch_macro_gradient_bwd<MainLoop>(params, score_operands<MainLoop>(params.matrix), stream);
+    launch_macro_gradient_bwd<MainLoop, DotScore<MainLoop>>(params, score_operands<MainLoop>(params.matrix), stream);
   });
 }
 

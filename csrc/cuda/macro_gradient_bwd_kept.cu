@@ -11,7 +11,7 @@ void macro_gradient_bwd_kept(const MacroGradientParams& params, void* stream) {
     using MainLoop = KeptMainLoop<typename std::remove_pointer_t<decltype(loop)>::Product>;
     const typename MainLoop::Operands operands = {static_cast<const typename MainLoop::Stat*>(params.kept),
                                                   params.matrix.rows.size, params.matrix.cols.size};
-    launch_macro_gradient_bwd<MainLoop>(params, operands, stream);
+    launch_macro_gradient_bwd<MainLoop, DotScore<MainLoop>>(params, operands, stream);
   });
 }
 

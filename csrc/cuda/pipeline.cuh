@@ -78,7 +78,8 @@ class PipelinedMainLoop : public WarpGrid<Product_> {
     __device__ __forceinline__ Loads(const PipelinedMainLoop& loop, const Tile& tile, int64_t depth)
         : loop_(loop),
           a_(loop.operands_.a, loop.a_, kATransposed ? depth : tile.row_start, kATransposed ? tile.row_start : depth),
-          b_(loop.operands_.b, loop.b_, kBTransposed ? depth : tile.col_start, kBTransposed ? tile.col_start : depth) {}
+          b_(loop.operands_.b, loop.b_ + tile.bank * loop.operands_.b.bank_stride,
+             kBTransposed ? depth : tile.col_start, kBTransposed ? tile.col_start : depth) {}
 
     // A group of copies, empty past the last step.
     template <bool kAligned>

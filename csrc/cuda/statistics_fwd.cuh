@@ -3,6 +3,7 @@
 
 #include "product_matrix.cuh"
 #include "reduction.cuh"
+#include "score_dot.cuh"
 #include "scores.cuh"
 #include "thread_array.cuh"
 
@@ -234,7 +235,7 @@ class StatisticsEpilogue {
   const Stat scale_;
 };
 
-template <class MainLoop>
+template <class MainLoop, class Score>
 __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
     statistics_fwd_kernel(const __grid_constant__ Arguments<MainLoop, StatisticsParams> arguments) {
   const StatisticsParams& params = arguments.params;
@@ -243,15 +244,17 @@ __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
   SharedMemory shared;
   const MainLoop main_loop(shared, arguments.operands, batch);
   StatisticsEpilogue<MainLoop> epilogue(shared, params, walk, batch);
-  main_loop.for_each_tile(walk, epilogue);
+  Score score(shared, params.matrix, batch);
+  score.for_each_tile(main_loop, walk, epilogue);
 }
 
-template <class MainLoop>
+template <class MainLoop, class Score>
 void launch_statistics_fwd(const StatisticsParams& params, void* stream) {
   const dim3 grid(params.num_row_stripes * params.num_col_stripes, static_cast<unsigned>(params.matrix.batch));
   const Arguments<MainLoop, StatisticsParams> arguments = {params, score_operands<MainLoop>(params.matrix)};
-  launch(statistics_fwd_kernel<MainLoop>, grid, MainLoop::kThreads,
-         MainLoop::kSharedBytes + StatisticsEpilogue<MainLoop>::kSharedBytes, stream, arguments);
+  const int shared_bytes =
+      MainLoop::kSharedBytes + StatisticsEpilogue<MainLoop>::kSharedBytes + Score::shared_bytes(params.matrix);
+  launch((statistics_fwd_kernel<MainLoop, Score>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
 }
 
 }  // namespace contrastive_ops::cuda

@@ -6,6 +6,14 @@
 
 namespace contrastive_ops::cuda {
 
+// The sides of a tile, and the warps that share it.
+template <int kBlockM_, int kBlockN_, int kWarpsM_, int kWarpsN_, int kMinBlocks_>
+struct BlockShape {
+  static constexpr int kBlockM = kBlockM_, kBlockN = kBlockN_;
+  static constexpr int kWarpsM = kWarpsM_, kWarpsN = kWarpsN_;
+  static constexpr int kMinBlocks = kMinBlocks_;
+};
+
 template <class Product>
 struct WarpGrid {
   using Element = typename Product::Element;

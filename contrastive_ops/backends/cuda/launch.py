@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import DTYPE_CODES
-from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, MacroBlock, Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, LineSums, MacroBlock, Partials, Stripes, ceil_div
 from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.relations import Clause
+from contrastive_ops.scores import Score, ScoreKind
 
 # From this D on a product is sooner read back than computed again. Keeping one moves 8 bytes to and from memory (16 in
 # float64), and in that time tensor cores do 625 multiply-adds on an A100 (2.0 TB/s, 312 TFLOP/s) and 1180 on an H100
@@ -39,11 +40,10 @@ class CudaKernels:
         return False  # two levels for every D: one main loop serves all products
 
     def score_tile(self, view: View, self_similarity: bool, keeps: bool) -> tuple[int, int]:
-        return self._tile(self._path(view.rows.embeddings, view.cols.embeddings))
+        return self._tile(self._score_path(view), view)
 
     def macro_grid(self, view: View, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
-        path = self.module.Path.PORTABLE if is_kept else self._path(view.rows.embeddings, view.cols.embeddings)
-        block_m, block_n = self._tile(path)
+        block_m, block_n = self._tile(self.module.Path.PORTABLE if is_kept else self._score_path(view), view)
         return ceil_div(rows, block_m), ceil_div(cols, block_n)
 
     def statistics(
@@ -56,7 +56,7 @@ class CudaKernels:
         self_similarity: bool,
     ) -> None:
         self.module.statistics_fwd(
-            self._path(view.rows.embeddings, view.cols.embeddings),
+            self._score_path(view),
             self._matrix(view),
             rows=_addresses(rows),
             cols=_addresses(columns),
@@ -81,7 +81,7 @@ class CudaKernels:
     def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
         assert d_rows is None
         self.module.line_sums_bwd(
-            self._path(view.rows.embeddings, view.cols.embeddings),
+            self._score_path(view),
             self._matrix(view),
             d_bias=_address(d_bias),
             d_scale=_address(d_scale),
@@ -89,21 +89,21 @@ class CudaKernels:
         )
 
     def macro_gradient(self, view: View, block: MacroBlock) -> None:
-        assert block.weights is not None
-        (ds,) = block.weights
-        block_rows, block_cols = ds.shape
+        bank_stride, stride = (0, 0) if block.weights is None else block.weights.stride()[:2]
         self.module.macro_gradient_bwd(
-            self._path(view.rows.embeddings, view.cols.embeddings),
+            self._score_path(view),
             self._matrix(view),
             kept=_address(block.kept),
-            ds_block=ds.data_ptr(),
-            ds_stride=ds.stride(0),
+            weights=_address(block.weights),
+            weights_bank_stride=bank_stride,
+            weights_stride=stride,
+            sums=_addresses(block.sums),
             d_scale=_address(block.d_scale),
             d_scale_weight=block.d_scale_weight,
             first_row=block.rows.start,
             first_col=block.cols.start,
-            block_rows=block_rows,
-            block_cols=block_cols,
+            block_rows=block.rows.stop - block.rows.start,
+            block_cols=block.cols.stop - block.cols.start,
             stream=self.stream,
         )
 
@@ -124,13 +124,18 @@ class CudaKernels:
             stream=self.stream,
         )
 
+    def _score_path(self, view: View) -> Any:
+        """The volume score has one set of kernels, the portable ones."""
+        is_dot = view.score.kind is ScoreKind.DOT
+        return self._path(view.rows.embeddings, view.cols.embeddings) if is_dot else self.module.Path.PORTABLE
+
     def _path(self, *operands: Tensor) -> Any:
         """Where the copy engine can read all of them, the kernels that use it."""
         use_hopper = self.has_hopper and all(map(_is_aligned, operands))
         return self.module.Path.HOPPER if use_hopper else self.module.Path.PORTABLE
 
-    def _tile(self, path: Any) -> tuple[int, int]:
-        tile: tuple[int, int] = self.module.score_tile(path, self.dtype)
+    def _tile(self, path: Any, view: View) -> tuple[int, int]:
+        tile: tuple[int, int] = self.module.score_tile(path, self.dtype, int(view.score.kind))
         return tile
 
     def _matrix(self, view: View) -> Any:
@@ -139,14 +144,16 @@ class CudaKernels:
             dtype=self.dtype,
             batch=batch,
             d=d,
-            rows=_side(view.rows),
-            cols=_side(view.cols),
+            rows=_side(view.rows.banks[0]),
+            cols=_side(view.cols.banks[0]),
             row_lines=_addresses(view.rows.lines),
             col_lines=_addresses(view.cols.lines),
             candidates=list(map(_clause, view.candidates)),
             positives=list(map(_clause, view.positives)),
             scale=view.scale.data_ptr(),
             unit=_address(view.unit),
+            score=_score(view.score),
+            banks=_banks(view.cols),
         )
 
 
@@ -154,13 +161,23 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _addresses(tensors: Lines | Partials) -> list[int]:
+def _addresses(tensors: Lines | Partials | LineSums) -> list[int]:
     return [_address(tensor) for tensor in tensors]
 
 
-def _side(side: Side) -> tuple[int, int, int, int]:
-    values = side.embeddings
+def _side(values: Tensor) -> tuple[int, int, int, int]:
     return values.data_ptr(), values.shape[1], _batch_stride(values), values.stride(1)
+
+
+def _score(score: Score) -> tuple[int, int, int, int, bool]:
+    terms = (score.row_term, score.col_term, score.mixing)
+    return int(score.kind), *map(_address, terms), score.absolute  # type: ignore[return-value]
+
+
+def _banks(side: Side) -> tuple[int, int]:
+    """How many, and from one to the next."""
+    count = len(side.banks)
+    return count, side.embeddings.stride(1) if count > 1 else 0
 
 
 def _clause(clause: Clause) -> tuple[int, int, int, int, int, int]:
