@@ -36,6 +36,8 @@ void emulator::check_tensor_map(const TensorMap&) {}  // the emulator, of which 
 int main() {
   using namespace contrastive_ops::cuda;
   using contrastive_ops::DType;
+  using contrastive_ops::kMaxBanks;
+  using contrastive_ops::ScoreKind;
   constexpr int64_t kSize = 1024, kD = 512;
   static unsigned char data[1];  // only its address matters
   const Side side = {data, kSize, 0, kD};
@@ -47,6 +49,12 @@ int main() {
       Matrix matrix = {};
       matrix.dtype = dtype, matrix.batch = 1, matrix.d = kD, matrix.rows = matrix.cols = side;
       statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, nullptr);
+      matrix.score.kind = ScoreKind::kVolume, matrix.banks = kMaxBanks;
+      if (path == Path::kPortable) {
+        statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, nullptr);
+        macro_gradient_bwd(path, {matrix, nullptr, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, nullptr);
+      }
+      matrix.score.kind = ScoreKind::kDot, matrix.banks = 1;
       line_sums_bwd(path, {matrix, nullptr, nullptr}, nullptr);
       for (const void* kept : {static_cast<const void*>(nullptr), static_cast<const void*>(data)}) {
         if (kept && path == Path::kHopper) continue;

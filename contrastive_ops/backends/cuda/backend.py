@@ -12,7 +12,6 @@ from contrastive_ops.backends.cuda.launch import CudaKernels
 from contrastive_ops.backends.gpu.backend import GpuBackend
 from contrastive_ops.backends.gpu.kernels import Kernels
 from contrastive_ops.problem import Problem
-from contrastive_ops.scores import ScoreKind
 
 _cuda: Any = None
 MAX_LINES = 2**30  # sums of two sizes must fit into 32 bits (check_size in csrc/cuda/mainloop.h)
@@ -39,8 +38,6 @@ class CudaBackend(GpuBackend):
         reasons = []
         if self.module is None:
             reasons.append(_NOT_BUILT)
-        if problem.score.kind is not ScoreKind.DOT:
-            reasons.append("the volume score is not offered")
         device = problem.queries.device
         if device.type != self.device_type:
             reasons.append(f"tensors must be on a {self.device_type.upper()} device, got {device}")
