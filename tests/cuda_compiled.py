@@ -225,13 +225,15 @@ def split_functions(code: str) -> Iterator[tuple[str, str]]:
 
 
 def loop_name(loop: str) -> str:
-    """Such as MmaMainLoop<bf16>, with " transposed" if operand A is; of any other type its name."""
+    """Such as MmaMainLoop<bf16>, with " transposed" if operand A is, " volume" if the score is; of any other type its
+    name."""
     found = re.search(r"(Mma|Fma|Wgmma)\w+<(\w+), (\w+)", loop)
     if not found:
         return NUMBERS.get(loop) or loop.rpartition("::")[2]
     if "KeptMainLoop" in loop:
         return f"KeptMainLoop<{NUMBERS[found[2]]}>"
-    return f"{found[1]}MainLoop<{NUMBERS[found[2]]}>" + " transposed" * (found[3] == "true")
+    suffix = " transposed" * (found[3] == "true") + " volume" * ("VolumeScore" in loop)
+    return f"{found[1]}MainLoop<{NUMBERS[found[2]]}>{suffix}"
 
 
 def without_spaces(text: str) -> str:

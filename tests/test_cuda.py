@@ -13,8 +13,9 @@ import torch
 from conftest import NO_EMULATOR
 from emulated_cuda import emulated_backend
 from test_statistics_matrix import CASES, check_case
+from test_volume_statistics import check as check_volumes
 
-from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics
+from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics, volume_statistics
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.cuda import CudaBackend, launch
 from contrastive_ops.backends.gpu import backend as gpu_backend
@@ -40,7 +41,7 @@ class Launched(NamedTuple):
 
 
 class Recording:
-    """The module, which notes the passes over scores that it launches."""
+    """The module, which notes the tiles' launches."""
 
     def __init__(self, module):
         self.module = module
@@ -48,14 +49,17 @@ class Recording:
 
     def __getattr__(self, name):
         found = getattr(self.module, name)
-        if name not in ("statistics_fwd", "macro_gradient_bwd"):
+        if name not in ("statistics_fwd", "macro_gradient_bwd", "macro_product_bwd"):
             return found
 
-        def launch(path, matrix, **options):
+        def launch(path, *matrix, **options):
             self.launched.append(Launched(name, path.name, options))
-            found(path, matrix, **options)
+            found(path, *matrix, **options)
 
         return launch
+
+    def paths(self, *kernels):
+        return {x.path for x in self.launched if x.kernel in kernels}
 
     def of(self, kernel):
         return [x.options for x in self.launched if x.kernel == kernel]
@@ -90,7 +94,7 @@ def test_who_takes_which_path(change, expected, monkeypatch):
     for backend in ("reference", "cuda"):
         lse = similarity_statistics(x, y, scale=10.0, backend=backend).row_lse
         results.append((lse.detach(), *torch.autograd.grad(lse.sum(), x)))
-    assert {x.path for x in recording.launched} == {expected}
+    assert recording.paths("statistics_fwd", "macro_gradient_bwd") == {expected}
     assert norm_error(results[1][0], results[0][0]) < 1e-6
     assert norm_error(results[1][1], results[0][1]) < tolerance_for(x.dtype, "cuda").grad
 
@@ -166,6 +170,35 @@ def test_one_direction_computes_every_score_once(has_hopper, monkeypatch):
     assert [x["row_stripe"] * x["num_row_stripes"] for x in recording.of("statistics_fwd")] == [128, 128]
     blocks = recording.of("macro_gradient_bwd")
     assert [x["block_rows"] for x in blocks] == [128, 72] and all(x["kept"] != 0 for x in blocks)
+
+
+@on_emulator
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("count", [2, 7])
+def test_volumes_in_several_macro_blocks(count, dtype, monkeypatch):
+    """Blocks of 64 rows and one tile or two of columns; score passes on the portable path, whose products have no tiles
+    of the Hopper path, and the gradients' products on that."""
+    recording = Recording(conftest.EMULATOR)
+    monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(recording, "cpu", has_hopper=True))
+    monkeypatch.setattr(macro, "MACRO_ROWS", 64)
+    monkeypatch.setattr(macro, "MACRO_BYTES", 64 * 64 * count * dtype.itemsize)
+    case = Case("few_ids", (70, 150, 16), row_bias=True, col_bias=True, batch=2)
+    check_volumes(case, dtype, "cuda", count)
+    assert recording.paths("statistics_fwd", "macro_gradient_bwd") == {"PORTABLE"}
+    assert recording.paths("macro_product_bwd") == {"HOPPER" if dtype in HALF else "PORTABLE"}
+    assert len(recording.of("macro_gradient_bwd")) == 2 * 2 * 3  # batch entries, blocks down and across
+
+
+@on_emulator
+def test_weights_of_volumes_stay_in_the_range_of_float16(monkeypatch):
+    """A row in the span of its column but for a rounding error: 1 / rho is what float32 tells from 0, or anything."""
+    monkeypatch.setattr(gpu_backend, "LARGEST_SLOPE", 1.0)  # as if the bound of 1 / rho were passed
+    generator = torch.Generator().manual_seed(0)
+    modalities = [torch.randn(40, 8, generator=generator).half().requires_grad_() for _ in range(2)]
+    anchor = (modalities[0] + modalities[1]).detach().requires_grad_()
+    found = volume_statistics(anchor, modalities, scale=-0.01, columns=True, backend="cuda")
+    gradients = torch.autograd.grad(found.row_lse.sum() + found.col_lse.sum(), [anchor, *modalities])
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @on_emulator

@@ -9,7 +9,7 @@
 namespace contrastive_ops::cuda {
 
 template <class Stat>
-using VolumeShape = std::conditional_t<sizeof(Stat) == 4, BlockShape<32, 64, 2, 2, 2>, BlockShape<32, 32, 2, 1, 2>>;
+using VolumeShape = std::conditional_t<sizeof(Stat) == 4, BlockShape<32, 64, 2, 2, 2>, BlockShape<32, 32, 2, 1, 1>>;
 
 // Calls use(loop) with a null pointer to the main loop of `dtype`.
 template <class Use>
