@@ -191,9 +191,11 @@ def host_launches() -> dict[str, Launch]:
     nvcc = find_nvcc()
     assert nvcc is not None
     with tempfile.TemporaryDirectory() as folder:
-        program = f"{folder}/launches"
+        program, includes = f"{folder}/launches", [f"-I{folder}", f"-I{ROOT / 'tests'}"]
+        sources = "".join(f'#include "{path}"\n' for path in SOURCES if path.suffix == ".cu")
+        Path(folder, "all_kernels.inc").write_text(sources)
         # for a .cpp file nvcc calls the host's compiler, and knows where the headers are
-        subprocess.run([nvcc, "-std=c++17", f"-I{ROOT / 'tests'}", LAUNCHES, "-o", program], check=True)
+        subprocess.run([nvcc, "-std=c++17", *includes, LAUNCHES, "-o", program], check=True)
         lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
     fields = (line.split("\t") for line in lines)
     return {without_spaces(parameter): Launch(*map(int, numbers)) for parameter, *numbers in fields}
@@ -223,11 +225,15 @@ def split_functions(code: str) -> Iterator[tuple[str, str]]:
 
 
 def loop_name(loop: str) -> str:
-    """Such as MmaMainLoop<bf16>, with " transposed" if operand A is; of any other type its name."""
+    """Such as MmaMainLoop<bf16>, with " transposed" if operand A is, " volume" if the score is; of any other type its
+    name."""
     found = re.search(r"(Mma|Fma|Wgmma)\w+<(\w+), (\w+)", loop)
     if not found:
         return NUMBERS.get(loop) or loop.rpartition("::")[2]
-    return f"{found[1]}MainLoop<{NUMBERS[found[2]]}>" + " transposed" * (found[3] == "true")
+    if "KeptMainLoop" in loop:
+        return f"KeptMainLoop<{NUMBERS[found[2]]}>"
+    suffix = " transposed" * (found[3] == "true") + " volume" * ("VolumeScore" in loop)
+    return f"{found[1]}MainLoop<{NUMBERS[found[2]]}>{suffix}"
 
 
 def without_spaces(text: str) -> str:

@@ -36,6 +36,10 @@ struct Case {
   int64_t offset = 0;
   bool shared_ids = false;  // by the batch
   bool with_nan = false;
+  int volume_banks = 0;  // 0: dot products
+  bool absolute = false;
+
+  int banks() const { return std::max(volume_banks, 1); }
 };
 
 uint64_t checksum = 14695981039346656037ull;
@@ -60,24 +64,24 @@ class Random {
   uint64_t state_ = 2026;
 };
 
-// [B, size, D] with gaps of NaN.
+// [B, banks, size, D] with gaps of NaN.
 template <class T>
 struct Embeddings {
   std::vector<T> buffer;
-  std::vector<double> values;  // [B, size, D]
+  std::vector<double> values;  // [B, banks, size, D]
   Side side;
 
-  Embeddings(const Case& c, int64_t size, Random& random) {
-    const int64_t stride = c.d + c.gap;
-    buffer.assign(c.shift + c.batch * size * stride, static_cast<T>(static_cast<float>(kNaN)));
-    for (int64_t line = 0; line < c.batch * size; ++line) {
+  Embeddings(const Case& c, int banks, int64_t size, Random& random) {
+    const int64_t stride = c.d + c.gap, lines = banks * size;
+    buffer.assign(c.shift + c.batch * lines * stride, static_cast<T>(static_cast<float>(kNaN)));
+    for (int64_t line = 0; line < c.batch * lines; ++line) {
       for (int64_t e = 0; e < c.d; ++e) {
         const T value = static_cast<T>(static_cast<float>(random.next()));
         buffer[c.shift + line * stride + e] = value;
         values.push_back(static_cast<double>(value));
       }
     }
-    side = {buffer.data() + c.shift, size, size * stride, stride};
+    side = {buffer.data() + c.shift, size, lines * stride, stride};
   }
 
   void set(const Case& c, int64_t line, double value) {
@@ -114,13 +118,20 @@ struct Problem {
   Embeddings<T> rows, cols;
   std::vector<int64_t> row_ids, col_ids;
   std::vector<Stat> row_bias, col_bias, g, h, a, b, row_lse, col_lse;
+  std::vector<Stat> kept;                        // [B, M, N], or empty
+  std::vector<Stat> row_term, col_term, mixing;  // of a volume
   Stat scale = Stat(0.75), unit = Stat(8);
   Relation candidates, positives;
-  std::vector<double> dots, scores, ds;  // [B, M, N]
-  double worst = 0, worst_rounded = 0;   // of results in the statistics type, and of dS in the embeddings' type
+  std::vector<double> products;            // [B, M, N, K]
+  std::vector<double> values, scores, ds;  // [B, M, N]: scores are values times scale and with biases
+  double worst = 0, worst_rounded = 0;     // of results in the statistics type, and of dS in the embeddings' type
 
   Problem(const Case& test, Path p, DType type)
-      : c(test), path(p), dtype(type), rows(c, c.m, random), cols(c.self ? rows : Embeddings<T>(c, c.n, random)) {
+      : c(test),
+        path(p),
+        dtype(type),
+        rows(c, 1, c.m, random),
+        cols(c.self ? rows : Embeddings<T>(c, c.banks(), c.n, random)) {
     if (c.self) cols.side.data = cols.buffer.data() + c.shift;
     if (c.with_nan) rows.set(c, c.m / 2, kNaN);
     const int64_t id_batch = c.shared_ids ? 1 : c.batch;
@@ -134,6 +145,7 @@ struct Problem {
       col_bias = c.self ? row_bias : line(c.n);
     }
     g = line(c.m), h = line(c.n), a = line(c.m), b = line(c.n);
+    if (c.volume_banks > 0) fill_terms();
     fill_scores();
   }
 
@@ -167,16 +179,75 @@ struct Problem {
 
   int64_t at(int64_t batch, int64_t i, int64_t j) const { return (batch * c.m + i) * c.n + j; }
 
+  // The squared distances are positive but for every fifth row, and far from 0, where rounding would be all there is.
+  void fill_terms() {
+    for (int64_t i = 0; i < c.batch * c.m; ++i) {
+      double square = 0;
+      for (int64_t e = 0; e < c.d; ++e) square += std::pow(rows.values[i * c.d + e], 2);
+      row_term.push_back(static_cast<Stat>(i % 5 == 4 ? -1 : square + double(c.d)));
+    }
+    for (int64_t j = 0; j < c.batch * c.n; ++j) col_term.push_back(static_cast<Stat>(1.5 + random.next()));
+    for (int64_t k = 0; k < c.batch * c.banks() * (c.banks() + 1) / 2 * c.n; ++k) {
+      mixing.push_back(static_cast<Stat>(0.3 * random.next()));
+    }
+  }
+
+  double mixing_at(int64_t batch, int r, int s, int64_t j) const {
+    return double(mixing[(batch * (c.banks() * (c.banks() + 1) / 2) + r * (r + 1) / 2 + s) * c.n + j]);
+  }
+
+  // d^r of a pair.
+  std::vector<double> mixed(int64_t batch, int64_t j, int64_t pair) const {
+    std::vector<double> found(c.banks(), 0);
+    for (int r = 0; r < c.banks(); ++r) {
+      for (int s = 0; s <= r; ++s) found[r] += mixing_at(batch, r, s, j) * products[pair * c.banks() + s];
+    }
+    return found;
+  }
+
+  // rho^2 as it is without rounding.
+  double squared_distance(int64_t batch, int64_t i, int64_t j) const {
+    double squared = double(row_term[batch * c.m + i]);
+    for (double d : mixed(batch, j, at(batch, i, j))) squared -= d * d;
+    return squared;
+  }
+  double distance(int64_t batch, int64_t i, int64_t j) const {
+    const double squared = squared_distance(batch, i, j);
+    return std::sqrt(c.absolute ? std::fabs(squared) : std::isnan(squared) ? squared : std::max(squared, 0.0));
+  }
+
+  // dscore_ij / d<q_i, k^s_j> of every bank, dscore_ij / drow_term_i, dscore_ij / dcol_term_j
+  std::vector<double> score_gradient(int64_t batch, int64_t i, int64_t j) const {
+    if (c.volume_banks == 0) return {1, 0, 0};
+    const double rho = distance(batch, i, j), sign = squared_distance(batch, i, j) < 0 ? -1 : 1;
+    const double slope = rho == 0 ? 0 : sign * double(col_term[batch * c.n + j]) / rho;
+    const std::vector<double> d = mixed(batch, j, at(batch, i, j));
+    std::vector<double> found(c.banks(), 0);
+    for (int s = 0; s < c.banks(); ++s) {
+      for (int r = s; r < c.banks(); ++r) found[s] -= slope * mixing_at(batch, r, s, j) * d[r];
+    }
+    found.push_back(slope / 2);
+    found.push_back(rho);
+    return found;
+  }
+
+  double row_value(int64_t batch, int64_t i, int64_t e) const { return rows.values[(batch * c.m + i) * c.d + e]; }
+  double col_value(int64_t batch, int bank, int64_t j, int64_t e) const {
+    return cols.values[((batch * c.banks() + bank) * c.n + j) * c.d + e];
+  }
+
   void fill_scores() {
     for (int64_t batch = 0; batch < c.batch; ++batch) {
       for (int64_t i = 0; i < c.m; ++i) {
         for (int64_t j = 0; j < c.n; ++j) {
-          double dot = 0;
-          for (int64_t e = 0; e < c.d; ++e) {
-            dot += rows.values[(batch * c.m + i) * c.d + e] * cols.values[(batch * c.n + j) * c.d + e];
+          for (int s = 0; s < c.banks(); ++s) {
+            double product = 0;
+            for (int64_t e = 0; e < c.d; ++e) product += row_value(batch, i, e) * col_value(batch, s, j, e);
+            products.push_back(product);
           }
-          dots.push_back(dot);
-          scores.push_back(dot * double(scale) + (c.biases ? double(row_bias[batch * c.m + i]) : 0) +
+          values.push_back(c.volume_banks > 0 ? double(col_term[batch * c.n + j]) * distance(batch, i, j)
+                                              : products.back());
+          scores.push_back(values.back() * double(scale) + (c.biases ? double(row_bias[batch * c.m + i]) : 0) +
                            (c.biases ? double(col_bias[batch * c.n + j]) : 0));
         }
       }
@@ -221,8 +292,13 @@ struct Problem {
   double tolerance() const { return std::is_same_v<T, double> ? 1e-13 : 3e-6; }
 
   Matrix matrix() const {
-    Matrix of = {dtype,      c.batch,   c.d,    rows.side, c.self ? rows.side : cols.side, {}, {},
-                 candidates, positives, &scale, nullptr};
+    Matrix of = {};
+    of.dtype = dtype, of.batch = c.batch, of.d = c.d, of.rows = rows.side, of.cols = c.self ? rows.side : cols.side;
+    of.candidates = candidates, of.positives = positives, of.scale = &scale;
+    of.banks = c.banks(), of.bank_stride = c.volume_banks > 0 ? c.n * cols.side.row_stride : 0;
+    if (c.volume_banks > 0) {
+      of.score = {ScoreKind::kVolume, row_term.data(), col_term.data(), mixing.data(), c.absolute};
+    }
     if (c.biases) of.row_lines.bias = row_bias.data(), of.col_lines.bias = col_bias.data();
     return of;
   }
@@ -251,7 +327,7 @@ struct Problem {
   }
 
   void run_statistics() {
-    const TileShape tile = score_tile(path, dtype);
+    const TileShape tile = score_tile(path, dtype, c.volume_banks > 0 ? ScoreKind::kVolume : ScoreKind::kDot);
     const int64_t row_stripe = c.tiles_m * tile.block_m, col_stripe = c.tiles_n * tile.block_n;
     const int row_stripes = static_cast<int>((c.m + row_stripe - 1) / row_stripe);
     const int col_stripes = static_cast<int>((c.n + col_stripe - 1) / col_stripe);
@@ -259,10 +335,12 @@ struct Problem {
     Slots of_rows(c.of_rows, c.of_rows && c.positives, row_slots * c.batch * c.m);
     Slots of_cols(c.of_cols && !c.self, c.of_cols && !c.self && c.positives, row_stripes * c.batch * c.n);
     const Partials row_partials = of_rows.partials();
+    if (c.of_rows && !c.self && c.volume_banks == 0) kept.assign(products.size(), Stat(kNaN));
     statistics_fwd(path,
-                   {matrix(), row_partials, c.self ? row_partials : of_cols.partials(), row_stripe, col_stripe,
-                    row_stripes, col_stripes, c.self},
+                   {matrix(), row_partials, c.self ? row_partials : of_cols.partials(),
+                    kept.empty() ? nullptr : kept.data(), row_stripe, col_stripe, row_stripes, col_stripes, c.self},
                    nullptr);
+    if (!kept.empty()) compare("products", kept, products, tolerance());
     if (c.of_rows) row_lse = merge("row", of_rows, c.m, row_slots, true);
     if (c.self) {
       col_lse = row_lse;
@@ -327,7 +405,7 @@ struct Problem {
         for (int64_t j = 0; j < c.n; ++j) {
           const int64_t line = batch * size + (of_rows ? i : j), pair = at(batch, i, j);
           bias_sums[line] += ds[pair];
-          scale_sums[line] += ds[pair] * dots[pair];
+          scale_sums[line] += ds[pair] * values[pair];
         }
       }
     }
@@ -337,7 +415,7 @@ struct Problem {
 
   // The last batch entry by macro-blocks of one tile's rows and two tiles' columns, each added to both gradients.
   void run_macro_blocks() {
-    const TileShape tile = score_tile(path, dtype);
+    const TileShape tile = score_tile(path, dtype, c.volume_banks > 0 ? ScoreKind::kVolume : ScoreKind::kDot);
     const int64_t batch = c.batch - 1, height = tile.block_m, width = 2 * tile.block_n, stride = width + 8;
     Matrix of = gradient_matrix();
     of.batch = 1;
@@ -347,6 +425,11 @@ struct Problem {
         if (*line) *line = static_cast<const Stat*>(*line) + batch * side.size;
       }
     };
+    if (c.volume_banks > 0) {
+      of.score.row_term = row_term.data() + batch * c.m;
+      of.score.col_term = col_term.data() + batch * c.n;
+      of.score.mixing = mixing.data() + batch * (c.banks() * (c.banks() + 1) / 2) * c.n;
+    }
     entry(of.rows, of.row_lines);
     entry(of.cols, of.col_lines);
     for (Relation* relation : {&of.candidates, &of.positives}) {
@@ -356,49 +439,59 @@ struct Problem {
       }
     }
 
-    std::vector<Stat> d_rows(c.m * c.d, Stat(1)), d_cols(c.n * c.d, Stat(1));
+    std::vector<Stat> d_rows(c.m * c.d, Stat(1)), d_cols(c.banks() * c.n * c.d, Stat(1));
     std::vector<double> expected_rows(d_rows.size(), 1), expected_cols(d_cols.size(), 1);
     const double weight = 0.5;
     double d_scale_sum = 0, expected_scale = 0;
     for (int64_t first_row = 0; first_row < c.m; first_row += height) {
       for (int64_t first_col = 0; first_col < c.n; first_col += width) {
         const int64_t block_rows = std::min(height, c.m - first_row), block_cols = std::min(width, c.n - first_col);
-        const int64_t blocks = (block_cols + tile.block_n - 1) / tile.block_n;
-        std::vector<T> block(height * stride, static_cast<T>(static_cast<float>(kNaN)));
-        std::vector<Stat> d_scale(blocks, Stat(kNaN));
-        macro_gradient_bwd(
-            path, {of, block.data(), stride, d_scale.data(), weight, first_row, first_col, block_rows, block_cols},
-            nullptr);
+        const int64_t across = (block_cols + tile.block_n - 1) / tile.block_n, bank_stride = height * stride;
+        std::vector<T> block(c.banks() * bank_stride, static_cast<T>(static_cast<float>(kNaN)));
+        std::vector<Stat> d_scale(across, Stat(kNaN));
+        Sums sums(c.volume_banks > 0, across, block_rows, block_cols);
+        MacroGradientParams params = {of,        nullptr,       block.data(),   bank_stride,
+                                      stride,    sums.params(), d_scale.data(), weight,
+                                      first_row, first_col,     block_rows,     block_cols};
+        macro_gradient_bwd(path, params, nullptr);
+        if (!kept.empty()) compare_kept(params, batch, block, d_scale);
         for (Stat sum : d_scale) d_scale_sum += double(sum);
+        sums.compare(*this, batch, first_row, first_col);
 
         std::vector<T> found;
         std::vector<double> expected;
-        for (int64_t i = 0; i < block_rows; ++i) {
-          for (int64_t j = 0; j < block_cols; ++j) {
-            const int64_t pair = at(batch, first_row + i, first_col + j);
-            const double value = static_cast<double>(block[i * stride + j]);
-            found.push_back(block[i * stride + j]);
-            expected.push_back(double(unit) * ds[pair]);
-            expected_scale += weight * ds[pair] * dots[pair];
-            // the products are held against the values as rounded
-            for (int64_t e = 0; e < c.d; ++e) {
-              expected_rows[(first_row + i) * c.d + e] += value * cols.values[(batch * c.n + first_col + j) * c.d + e];
-              expected_cols[(first_col + j) * c.d + e] += value * rows.values[(batch * c.m + first_row + i) * c.d + e];
+        for (int64_t i = first_row; i < first_row + block_rows; ++i) {
+          for (int64_t j = first_col; j < first_col + block_cols; ++j) {
+            const int64_t pair = at(batch, i, j);
+            const std::vector<double> slopes = score_gradient(batch, i, j);
+            expected_scale += weight * ds[pair] * values[pair];
+            for (int s = 0; s < c.banks(); ++s) {
+              found.push_back(block[s * bank_stride + (i - first_row) * stride + j - first_col]);
+              expected.push_back(double(unit) * ds[pair] * slopes[s]);
+              // the products are held against the values as rounded
+              const double value = static_cast<double>(found.back());
+              for (int64_t e = 0; e < c.d; ++e) {
+                expected_rows[i * c.d + e] += value * col_value(batch, s, j, e);
+                expected_cols[(s * c.n + j) * c.d + e] += value * row_value(batch, i, e);
+              }
             }
           }
         }
         const double rounding = sizeof(T) > 2 ? 0 : std::is_same_v<T, __half> ? 0x1p-11 : 0x1p-8;
-        compare("dS", found, expected, rounding + 4 * tolerance());
-        macro_product_bwd(
-            path,
-            {dtype, block.data(), stride, static_cast<const T*>(of.cols.data) + first_col * of.cols.row_stride,
-             of.cols.row_stride, d_rows.data() + first_row * c.d, block_rows, block_cols, c.d, false},
-            nullptr);
-        macro_product_bwd(
-            path,
-            {dtype, block.data(), stride, static_cast<const T*>(of.rows.data) + first_row * of.rows.row_stride,
-             of.rows.row_stride, d_cols.data() + first_col * c.d, block_cols, block_rows, c.d, true},
-            nullptr);
+        compare("weights", found, expected, rounding + 4 * tolerance());
+        for (int s = 0; s < c.banks(); ++s) {
+          const T* bank = static_cast<const T*>(of.cols.data) + s * of.bank_stride + first_col * of.cols.row_stride;
+          const T* weights = block.data() + s * bank_stride;
+          macro_product_bwd(path,
+                            {dtype, weights, stride, bank, of.cols.row_stride, d_rows.data() + first_row * c.d,
+                             block_rows, block_cols, c.d, false},
+                            nullptr);
+          macro_product_bwd(
+              path,
+              {dtype, weights, stride, static_cast<const T*>(of.rows.data) + first_row * of.rows.row_stride,
+               of.rows.row_stride, d_cols.data() + (s * c.n + first_col) * c.d, block_cols, block_rows, c.d, true},
+              nullptr);
+        }
       }
     }
     compare("d_scale", std::vector<double>{d_scale_sum}, {expected_scale}, 20 * tolerance());
@@ -406,11 +499,72 @@ struct Problem {
     compare("d_cols", d_cols, expected_cols, 4 * tolerance());
   }
 
+  // What the macro-block is from products that are read back: the same.
+  void compare_kept(MacroGradientParams params, int64_t batch, const std::vector<T>& block,
+                    const std::vector<Stat>& d_scale) {
+    std::vector<T> from_kept(block.size(), block.back());
+    std::vector<Stat> d_scale_of_kept(d_scale.size(), Stat(kNaN));
+    params.kept = kept.data() + batch * c.m * c.n;
+    params.weights = from_kept.data(), params.d_scale = d_scale_of_kept.data();
+    macro_gradient_bwd(path, params, nullptr);
+    if (std::memcmp(block.data(), from_kept.data(), block.size() * sizeof(T)) != 0) {
+      failed = true;
+      std::printf("  FAILED dS from kept products of %s: other bits\n", c.name);
+    }
+    compare("d_scale of kept products", d_scale_of_kept, {d_scale.begin(), d_scale.end()}, tolerance());
+  }
+
+  // The sums along the lines of a macro-block one tile high.
+  struct Sums {
+    int64_t across, block_rows, block_cols;
+    std::vector<Stat> row_bias, col_bias, row_term, col_term;
+
+    Sums(bool wanted, int64_t tiles, int64_t num_rows, int64_t num_cols)
+        : across(tiles),
+          block_rows(num_rows),
+          block_cols(num_cols),
+          row_bias(wanted ? across * block_rows : 0, Stat(kNaN)),
+          col_bias(wanted ? block_cols : 0, Stat(kNaN)),
+          row_term(row_bias),
+          col_term(col_bias) {}
+
+    LineSums params() {
+      if (row_bias.empty()) return {};
+      return {row_bias.data(), col_bias.data(), row_term.data(), col_term.data()};
+    }
+
+    void compare(Problem& of, int64_t batch, int64_t first_row, int64_t first_col) const {
+      if (row_bias.empty()) return;
+      std::vector<double> row_biases(block_rows), col_biases(block_cols), row_terms(row_biases), col_terms(col_biases);
+      std::vector<double> found_biases(block_rows), found_terms(block_rows);
+      for (int64_t i = 0; i < block_rows; ++i) {
+        for (int64_t tile = 0; tile < across; ++tile) {
+          found_biases[i] += double(row_bias[tile * block_rows + i]);
+          found_terms[i] += double(row_term[tile * block_rows + i]);
+        }
+        for (int64_t j = 0; j < block_cols; ++j) {
+          const std::vector<double> slopes = of.score_gradient(batch, first_row + i, first_col + j);
+          const double ds = double(of.unit) * of.ds[of.at(batch, first_row + i, first_col + j)];
+          row_biases[i] += ds;
+          col_biases[j] += ds;
+          row_terms[i] += ds * slopes[of.c.banks()];
+          col_terms[j] += ds * slopes[of.c.banks() + 1];
+        }
+      }
+      of.compare("d_row_bias", found_biases, row_biases, 4 * of.tolerance());
+      of.compare("d_col_bias", col_bias, col_biases, 4 * of.tolerance());
+      of.compare("d_row_term", found_terms, row_terms, 4 * of.tolerance());
+      of.compare("d_col_term", col_term, col_terms, 4 * of.tolerance());
+    }
+  };
+
   void run() {
     run_statistics();
     fill_gradient();
-    run_line_sums(true);
-    run_line_sums(false);
+    if (c.volume_banks == 0) {
+      run_line_sums(true);
+      run_line_sums(false);
+    }
     run_macro_blocks();
   }
 };
@@ -448,6 +602,13 @@ std::vector<Case> make_cases(bool full, bool aligned_only) {
     c.self = true;
     c.candidate_clauses = {kOffDiagonal};
     c.positive_clauses = {kSame, kOffDiagonal};
+  }
+  if (!aligned_only) {  // volumes have one path
+    Case& c = add({"volume", 2, 33, 65, 24, 8, 0, 1, 1});
+    c.volume_banks = 3;
+    c.biases = true;
+    c.candidate_clauses = {kOffDiagonal};
+    c.positive_clauses = {kDiagonal};
   }
   if (!aligned_only) {
     Case& c = add({"unaligned", 1, 65, 63, 33, 1, 1, 1, 1});
@@ -491,6 +652,16 @@ std::vector<Case> make_cases(bool full, bool aligned_only) {
     c.offset = 128;
   }
   if (aligned_only) return cases;
+  for (int banks : {1, 2, 4, 5, 6, 7}) {
+    Case& c = add({"volume", 1, 65, 70, 16 + banks, banks % 2, 0, 1 + banks % 2, 1});
+    c.volume_banks = banks;
+    c.absolute = banks % 2 == 0;
+    c.of_cols = banks != 5;
+    c.with_nan = banks == 6;
+    c.positives = banks != 4;
+    c.candidate_clauses = {kDifferent};
+    c.positive_clauses = {kSame};
+  }
   {
     Case& c = add({"one pair", 1, 1, 1, 1, 0, 0, 1, 1});
     c.positive_clauses = {kDiagonal};

@@ -1,7 +1,7 @@
 // Prints what the host code asks for at each launch that it can make, a line of tab-separated fields each:
 //   type of the kernel's argument    threads of a block    blocks to fit on a multiprocessor    dynamic shared memory
-// The binary code of a kernel knows its argument by name and its registers, but not these.
-//   nvcc -std=c++17 -Itests tests/cuda_launches.cpp
+// The binary code of a kernel knows its argument by name and its registers, but not these. Built by
+// tests/cuda_compiled.py.
 #include <cxxabi.h>
 
 #include <cstdlib>
@@ -31,19 +31,13 @@ void emulator::check_tensor_map(const TensorMap&) {}  // the emulator, of which 
 
 // the kernels themselves are not named, and so need not be compiled
 #define launch(kernel, grid, threads, shared_bytes, stream, params) record_launch(threads, shared_bytes, params)
-#include "../csrc/cuda/line_sums_bwd.cu"
-#include "../csrc/cuda/line_sums_bwd_hopper.cu"
-#include "../csrc/cuda/macro_gradient_bwd.cu"
-#include "../csrc/cuda/macro_gradient_bwd_hopper.cu"
-#include "../csrc/cuda/macro_product_bwd.cu"
-#include "../csrc/cuda/macro_product_bwd_hopper.cu"
-#include "../csrc/cuda/merge_partials.cu"
-#include "../csrc/cuda/statistics_fwd.cu"
-#include "../csrc/cuda/statistics_fwd_hopper.cu"
+#include "all_kernels.inc"  // every csrc/cuda/*.cu
 
 int main() {
   using namespace contrastive_ops::cuda;
   using contrastive_ops::DType;
+  using contrastive_ops::kMaxBanks;
+  using contrastive_ops::ScoreKind;
   constexpr int64_t kSize = 1024, kD = 512;
   static unsigned char data[1];  // only its address matters
   const Side side = {data, kSize, 0, kD};
@@ -54,9 +48,18 @@ int main() {
       if (path == Path::kHopper && !is_half) continue;
       Matrix matrix = {};
       matrix.dtype = dtype, matrix.batch = 1, matrix.d = kD, matrix.rows = matrix.cols = side;
-      statistics_fwd(path, {matrix, {}, {}, kSize, kSize, 1, 1, false}, nullptr);
+      statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, nullptr);
+      matrix.score.kind = ScoreKind::kVolume, matrix.banks = kMaxBanks;
+      if (path == Path::kPortable) {
+        statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, nullptr);
+        macro_gradient_bwd(path, {matrix, nullptr, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, nullptr);
+      }
+      matrix.score.kind = ScoreKind::kDot, matrix.banks = 1;
       line_sums_bwd(path, {matrix, nullptr, nullptr}, nullptr);
-      macro_gradient_bwd(path, {matrix, nullptr, kSize, nullptr, 1.0, 0, 0, kSize, kSize}, nullptr);
+      for (const void* kept : {static_cast<const void*>(nullptr), static_cast<const void*>(data)}) {
+        if (kept && path == Path::kHopper) continue;
+        macro_gradient_bwd(path, {matrix, kept, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, nullptr);
+      }
       for (const bool transposed : {false, true}) {
         macro_product_bwd(path, {dtype, data, kSize, data, kD, nullptr, kSize, kSize, kD, transposed}, nullptr);
       }

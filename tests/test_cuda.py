@@ -5,6 +5,7 @@ its kernels alone, in every order of threads and under sanitizers, are those of 
 """
 
 import mmap
+from typing import NamedTuple
 
 import conftest
 import pytest
@@ -12,12 +13,14 @@ import torch
 from conftest import NO_EMULATOR
 from emulated_cuda import emulated_backend
 from test_statistics_matrix import CASES, check_case
+from test_volume_statistics import check as check_volumes
 
-from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics
+from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics, volume_statistics
 from contrastive_ops.backends import BACKENDS
-from contrastive_ops.backends.cuda import CudaBackend
+from contrastive_ops.backends.cuda import CudaBackend, launch
 from contrastive_ops.backends.gpu import backend as gpu_backend
 from contrastive_ops.backends.gpu import macro
+from contrastive_ops.backends.gpu.kernels import ceil_div
 from contrastive_ops.testing import DTYPES, Case, make_pairs, norm_error, tolerance_for
 
 HALF = (torch.bfloat16, torch.float16)
@@ -29,6 +32,37 @@ on_emulator = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR
 def hopper(monkeypatch):
     """The backend takes its device for one of sm_90."""
     monkeypatch.setitem(BACKENDS, "cuda", emulated_backend(conftest.EMULATOR, has_hopper=True))
+
+
+class Launched(NamedTuple):
+    kernel: str
+    path: str
+    options: dict
+
+
+class Recording:
+    """The module, which notes the tiles' launches."""
+
+    def __init__(self, module):
+        self.module = module
+        self.launched = []
+
+    def __getattr__(self, name):
+        found = getattr(self.module, name)
+        if name not in ("statistics_fwd", "macro_gradient_bwd", "macro_product_bwd"):
+            return found
+
+        def launch(path, *matrix, **options):
+            self.launched.append(Launched(name, path.name, options))
+            found(path, *matrix, **options)
+
+        return launch
+
+    def paths(self, *kernels):
+        return {x.path for x in self.launched if x.kernel in kernels}
+
+    def of(self, kernel):
+        return [x.options for x in self.launched if x.kernel == kernel]
 
 
 @on_emulator
@@ -52,23 +86,15 @@ def test_hopper_path(case, hopper):
     ids=["aligned", "float32", "part of a row", "shifted", "140 bytes", "expanded"],
 )
 def test_who_takes_which_path(change, expected, monkeypatch):
-    module, taken = conftest.EMULATOR, set()
-
-    class Recording:
-        def __getattr__(self, name):
-            found = getattr(module, name)
-            if name not in ("statistics_fwd", "macro_gradient_bwd"):
-                return found
-            return lambda path, *args, **options: (taken.add(path.name), found(path, *args, **options))
-
-    monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(Recording(), "cpu", has_hopper=True))
+    recording = Recording(conftest.EMULATOR)
+    monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(recording, "cpu", has_hopper=True))
     x = change(make_pairs(90, 72, torch.bfloat16)[0]).requires_grad_()
     y = make_pairs(50, 72, x.dtype, seed=1)[0][:, : x.shape[1]]
     results = []
     for backend in ("reference", "cuda"):
         lse = similarity_statistics(x, y, scale=10.0, backend=backend).row_lse
         results.append((lse.detach(), *torch.autograd.grad(lse.sum(), x)))
-    assert taken == {expected}
+    assert recording.paths("statistics_fwd", "macro_gradient_bwd") == {expected}
     assert norm_error(results[1][0], results[0][0]) < 1e-6
     assert norm_error(results[1][1], results[0][1]) < tolerance_for(x.dtype, "cuda").grad
 
@@ -89,6 +115,90 @@ def test_several_macro_blocks(case, dtype, monkeypatch):
     monkeypatch.setattr(macro, "MACRO_ROWS", 128)
     monkeypatch.setattr(macro, "MACRO_BYTES", 128 * 256 * 4)
     check_case(case, dtype, "cuda")
+
+
+@on_emulator
+@pytest.mark.parametrize(
+    "dtype, has_hopper", [*((dtype, False) for dtype in DTYPES), *((dtype, True) for dtype in HALF)], ids=str
+)
+def test_kept_products(dtype, has_hopper, monkeypatch):
+    """The same bits whether the products fit the budget or not; no product twice where they do."""
+    monkeypatch.setattr(launch, "MIN_KEPT_D_HALF", launch.MIN_KEPT_D)
+    monkeypatch.setattr(macro, "MACRO_ROWS", 128)
+    recording = Recording(conftest.EMULATOR)
+    monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(recording, "cpu", has_hopper))
+    batch, m, n, d = 2, 150, 131, launch.MIN_KEPT_D
+    budget = batch * m * n * (8 if dtype == torch.float64 else 4)
+    results = []
+    for backend, spare in (("reference", 0), ("cuda", -1), ("cuda", 0)):
+        recording.launched.clear()
+        queries, keys = (
+            torch.stack([make_pairs(size, d, dtype, seed=seed)[0] for seed in range(batch)]).requires_grad_()
+            for size in (m, n)
+        )
+        statistics = similarity_statistics(
+            queries, keys, scale=20.0, columns=True, workspace_bytes=budget + spare, backend=backend
+        )
+        (statistics.row_lse.sum() + statistics.col_lse.square().sum()).backward()
+        results.append((statistics.row_lse, statistics.col_lse, queries.grad, keys.grad))
+        blocks = recording.of("macro_gradient_bwd")
+        assert len(blocks) == (0 if backend == "reference" else batch * ceil_div(m, 128))
+        assert all((x["kept"] == 0) == (spare < 0) for x in blocks)
+    expected, again, kept = results
+    for found, right in zip(kept[2:], expected[2:], strict=True):
+        assert norm_error(found, right) < tolerance_for(dtype, "cuda").grad
+    assert all(map(torch.equal, kept, again))
+
+
+@on_emulator
+@pytest.mark.parametrize("has_hopper", [False, True], ids=["portable", "hopper"])
+def test_one_direction_computes_every_score_once(has_hopper, monkeypatch):
+    """Panels of rows whose products are kept: the gradient follows without computing a score again."""
+    monkeypatch.setattr("contrastive_ops.ops.row_cross_entropy.PANEL_ROWS", 64)
+    recording = Recording(conftest.EMULATOR)
+    monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(recording, "cpu", has_hopper))
+    dtype, d = (torch.bfloat16, launch.MIN_KEPT_D_HALF) if has_hopper else (torch.float32, launch.MIN_KEPT_D)
+    results = []
+    for backend in ("reference", "cuda"):
+        queries, keys = (x.requires_grad_() for x in make_pairs(200, d, dtype))
+        loss = info_nce(queries, keys, workspace_bytes=130 * 200 * 4, backend=backend)
+        loss.backward()
+        results.append((queries.grad, keys.grad))
+    for found, expected in zip(results[1], results[0], strict=True):
+        assert norm_error(found, expected) < tolerance_for(dtype, "cuda").grad
+    # panels of 128 and 72 rows, by tiles of 128 rows
+    assert [x["row_stripe"] * x["num_row_stripes"] for x in recording.of("statistics_fwd")] == [128, 128]
+    blocks = recording.of("macro_gradient_bwd")
+    assert [x["block_rows"] for x in blocks] == [128, 72] and all(x["kept"] != 0 for x in blocks)
+
+
+@on_emulator
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("count", [2, 7])
+def test_volumes_in_several_macro_blocks(count, dtype, monkeypatch):
+    """Blocks of 64 rows and one tile or two of columns; score passes on the portable path, whose products have no tiles
+    of the Hopper path, and the gradients' products on that."""
+    recording = Recording(conftest.EMULATOR)
+    monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(recording, "cpu", has_hopper=True))
+    monkeypatch.setattr(macro, "MACRO_ROWS", 64)
+    monkeypatch.setattr(macro, "MACRO_BYTES", 64 * 64 * count * dtype.itemsize)
+    case = Case("few_ids", (70, 150, 16), row_bias=True, col_bias=True, batch=2)
+    check_volumes(case, dtype, "cuda", count)
+    assert recording.paths("statistics_fwd", "macro_gradient_bwd") == {"PORTABLE"}
+    assert recording.paths("macro_product_bwd") == {"HOPPER" if dtype in HALF else "PORTABLE"}
+    assert len(recording.of("macro_gradient_bwd")) == 2 * 2 * 3  # batch entries, blocks down and across
+
+
+@on_emulator
+def test_weights_of_volumes_stay_in_the_range_of_float16(monkeypatch):
+    """A row in the span of its column but for a rounding error: 1 / rho is what float32 tells from 0, or anything."""
+    monkeypatch.setattr(gpu_backend, "LARGEST_SLOPE", 1.0)  # as if the bound of 1 / rho were passed
+    generator = torch.Generator().manual_seed(0)
+    modalities = [torch.randn(40, 8, generator=generator).half().requires_grad_() for _ in range(2)]
+    anchor = (modalities[0] + modalities[1]).detach().requires_grad_()
+    found = volume_statistics(anchor, modalities, scale=-0.01, columns=True, backend="cuda")
+    gradients = torch.autograd.grad(found.row_lse.sum() + found.col_lse.sum(), [anchor, *modalities])
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @on_emulator
@@ -132,6 +242,14 @@ def test_offsets_beyond_32_bits(has_hopper, monkeypatch):
     found = similarity_statistics(queries, keys, backend="cuda").row_lse
     expected = similarity_statistics(queries.clone(), keys, backend="reference").row_lse
     assert norm_error(found, expected) < 1e-6
+
+
+@on_emulator
+def test_too_many_lines_are_refused():
+    """The kernels count lines in 32 bits. One key in memory stands for all."""
+    queries, keys = torch.ones(2, 8), torch.ones(1, 8).expand(2**30 + 1, 8)
+    with pytest.raises(ValueError, match=r"cuda: at most 2\^30 queries, keys and dimensions, got 2, 1073741825 and 8"):
+        similarity_statistics(queries, keys, backend="cuda")
 
 
 def test_it_explains_itself_without_a_gpu(monkeypatch):

@@ -5,6 +5,7 @@ was built without nvcc or for other architectures.
 """
 
 import json
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -56,8 +57,13 @@ def kernels(arch: str) -> Kernels:
 
 @pytest.fixture
 def products(kernels: Kernels) -> Kernels:
-    """Those with a main loop."""
-    return {key: f for key, f in kernels.items() if " merge_partials " not in key}
+    """Those that multiply."""
+    return {key: f for key, f in kernels.items() if not re.search(" merge_partials | KeptMainLoop", key)}
+
+
+def test_kept_products_are_not_computed_again(kernels: Kernels) -> None:
+    loops = {key: f.loop for key, f in kernels.items() if "KeptMainLoop" in key}
+    assert loops == dict.fromkeys(loops, 0) and len(loops) == 4  # one for each dtype
 
 
 def test_nothing_spills(kernels: Kernels) -> None:

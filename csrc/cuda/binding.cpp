@@ -16,6 +16,7 @@ using contrastive_ops::ClauseKind;
 using contrastive_ops::DType;
 using contrastive_ops::kMaxClauses;
 using contrastive_ops::Relation;
+using contrastive_ops::ScoreKind;
 using namespace contrastive_ops::cuda;
 
 namespace {
@@ -24,6 +25,8 @@ using Address = std::uintptr_t;  // 0: null
 using Addresses = std::vector<Address>;
 using SideTuple = std::tuple<Address, int64_t, int64_t, int64_t>;  // data, size, batch stride, row stride
 using ClauseTuple = std::tuple<int, int64_t, Address, Address, int64_t, int64_t>;  // the fields of Clause
+using ScoreTuple = std::tuple<int, Address, Address, Address, bool>;               // the fields of Score
+using BanksTuple = std::tuple<int, int64_t>;                                       // count, stride
 
 template <class T = void>
 T* pointer(Address address) {
@@ -51,10 +54,16 @@ Relation relation(const std::vector<ClauseTuple>& clauses) {
   return result;
 }
 
+Score score(const ScoreTuple& fields) {
+  const auto& [kind, row_term, col_term, mixing, absolute] = fields;
+  return {static_cast<ScoreKind>(kind), pointer(row_term), pointer(col_term), pointer(mixing), absolute};
+}
+
 Matrix matrix(int dtype, int64_t batch, int64_t d, const SideTuple& rows, const SideTuple& cols,
               const std::array<Address, 4>& row_lines, const std::array<Address, 4>& col_lines,
               const std::vector<ClauseTuple>& candidates, const std::vector<ClauseTuple>& positives, Address scale,
-              Address unit) {
+              Address unit, const ScoreTuple& score_fields, const BanksTuple& banks) {
+  if (std::get<0>(banks) > contrastive_ops::kMaxBanks) throw py::value_error("too many banks");
   return {static_cast<DType>(dtype),
           batch,
           d,
@@ -65,7 +74,10 @@ Matrix matrix(int dtype, int64_t batch, int64_t d, const SideTuple& rows, const 
           relation(candidates),
           relation(positives),
           pointer(scale),
-          pointer(unit)};
+          pointer(unit),
+          score(score_fields),
+          std::get<0>(banks),
+          std::get<1>(banks)};
 }
 
 }  // namespace
@@ -83,28 +95,29 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
   py::class_<Matrix>(m, "Matrix", py::module_local(), "A score matrix, seen from the side that owns the rows.")
       .def(py::init(&matrix), py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("d"), py::arg("rows"),
            py::arg("cols"), py::arg("row_lines"), py::arg("col_lines"), py::arg("candidates"), py::arg("positives"),
-           py::arg("scale"), py::arg("unit"));
+           py::arg("scale"), py::arg("unit"), py::arg("score"), py::arg("banks"));
 
   m.def(
       "score_tile",
-      [](Path path, int dtype) {
-        const TileShape tile = score_tile(path, static_cast<DType>(dtype));
+      [](Path path, int dtype, int score) {
+        const TileShape tile = score_tile(path, static_cast<DType>(dtype), static_cast<ScoreKind>(score));
         return py::make_tuple(tile.block_m, tile.block_n);
       },
-      py::arg("path"), py::arg("dtype"), "Rows and columns of a tile of the score matrix.");
+      py::arg("path"), py::arg("dtype"), py::arg("score"), "Rows and columns of a tile of the score matrix.");
 
   m.def(
       "statistics_fwd",
-      [](Path path, const Matrix& of, std::array<Address, 3> rows, std::array<Address, 3> cols, int64_t row_stripe,
-         int64_t col_stripe, int num_row_stripes, int num_col_stripes, bool self_similarity, Address stream) {
+      [](Path path, const Matrix& of, std::array<Address, 3> rows, std::array<Address, 3> cols, Address kept,
+         int64_t row_stripe, int64_t col_stripe, int num_row_stripes, int num_col_stripes, bool self_similarity,
+         Address stream) {
         statistics_fwd(path,
-                       {of, partials(rows), partials(cols), row_stripe, col_stripe, num_row_stripes, num_col_stripes,
-                        self_similarity},
+                       {of, partials(rows), partials(cols), pointer(kept), row_stripe, col_stripe, num_row_stripes,
+                        num_col_stripes, self_similarity},
                        pointer(stream));
       },
-      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("rows"), py::arg("cols"), py::arg("row_stripe"),
-      py::arg("col_stripe"), py::arg("num_row_stripes"), py::arg("num_col_stripes"), py::arg("self_similarity"),
-      py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("rows"), py::arg("cols"), py::arg("kept"),
+      py::arg("row_stripe"), py::arg("col_stripe"), py::arg("num_row_stripes"), py::arg("num_col_stripes"),
+      py::arg("self_similarity"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
   m.def(
       "merge_partials",
       [](int dtype, std::array<Address, 3> of, Address lse, Address positive_sum, int64_t size, int num_slots,
@@ -123,14 +136,17 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
       py::call_guard<py::gil_scoped_release>());
   m.def(
       "macro_gradient_bwd",
-      [](Path path, const Matrix& of, Address ds_block, int64_t ds_stride, Address d_scale, double d_scale_weight,
-         int64_t first_row, int64_t first_col, int64_t block_rows, int64_t block_cols, Address stream) {
+      [](Path path, const Matrix& of, Address kept, Address weights, int64_t weights_bank_stride,
+         int64_t weights_stride, std::array<Address, 4> sums, Address d_scale, double d_scale_weight, int64_t first_row,
+         int64_t first_col, int64_t block_rows, int64_t block_cols, Address stream) {
+        const LineSums line_sums = {pointer(sums[0]), pointer(sums[1]), pointer(sums[2]), pointer(sums[3])};
         macro_gradient_bwd(path,
-                           {of, pointer(ds_block), ds_stride, pointer(d_scale), d_scale_weight, first_row, first_col,
-                            block_rows, block_cols},
+                           {of, pointer<const void>(kept), pointer(weights), weights_bank_stride, weights_stride,
+                            line_sums, pointer(d_scale), d_scale_weight, first_row, first_col, block_rows, block_cols},
                            pointer(stream));
       },
-      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("ds_block"), py::arg("ds_stride"), py::arg("d_scale"),
+      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("kept"), py::arg("weights"),
+      py::arg("weights_bank_stride"), py::arg("weights_stride"), py::arg("sums"), py::arg("d_scale"),
       py::arg("d_scale_weight"), py::arg("first_row"), py::arg("first_col"), py::arg("block_rows"),
       py::arg("block_cols"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
   m.def(

@@ -16,7 +16,7 @@ struct TileShape {
 };
 
 // Sides of the tiles of the score matrix: `row_stripe` and `col_stripe` are multiples of them.
-TileShape score_tile(Path path, DType dtype);
+TileShape score_tile(Path path, DType dtype, ScoreKind score);
 
 void statistics_fwd(Path path, const StatisticsParams& params, void* stream);
 void merge_partials(const MergeParams& params, void* stream);

@@ -1,14 +1,14 @@
-// unit * dS of one tile of a macro-block, rounded to the type of the products that follow.
+// The weights of the products of one tile of a macro-block, rounded to the type of the products that follow.
 #pragma once
 
 #include "pair.cuh"
-#include "reduction.cuh"
+#include "score_dot.cuh"
 #include "score_gradient.cuh"
 #include "single_tile.cuh"
 
 namespace contrastive_ops::cuda {
 
-template <class MainLoop>
+template <class MainLoop, class Score>
 class MacroGradientEpilogue {
   using Acc = typename MainLoop::Acc;
   using Stat = typename MainLoop::Stat;
@@ -17,22 +17,28 @@ class MacroGradientEpilogue {
  public:
   static constexpr int kSharedBytes = LineReduction<MainLoop>::kSharedBytes + ScoreGradient<MainLoop>::kSharedBytes;
 
-  __device__ __forceinline__ MacroGradientEpilogue(SharedMemory& shared, const MacroGradientParams& params)
-      : params_(params), reduction_(shared), gradient_(shared, params.matrix, 0) {}
+  __device__ __forceinline__ MacroGradientEpilogue(SharedMemory& shared, const MacroGradientParams& params,
+                                                   Score& score)
+      : params_(params), score_(score), reduction_(shared), gradient_(shared, params.matrix, 0) {}
 
   __device__ __forceinline__ void operator()(const Tile& tile, Acc& acc) {
     const int row = thread_row<MainLoop>(tile) - static_cast<int>(params_.first_row);
     const int col = thread_col<MainLoop>(tile) - static_cast<int>(params_.first_col);
-    const bool in_pairs = holds_pairs(static_cast<Element*>(params_.ds_block), params_.ds_stride);
+    const bool in_pairs = holds_pairs(static_cast<Element*>(params_.weights), params_.weights_stride) &&
+                          params_.weights_bank_stride % 2 == 0;
+    const auto store = [&](int bank, int m, int n, Stat first, Stat second) {
+      store_pair(bank, row + Acc::row_offset(m), col + Acc::col_offset(n), in_pairs, Element(first), Element(second));
+    };
     // wanted or not: terms of sums that wait for a branch would take more registers than there are
     Stat scale_sums[Acc::kRows] = {};
     gradient_(tile, acc, [&](int m, int first, const auto& ds) {
 #pragma unroll
       for (int n = 0; n < int{std::extent_v<std::remove_reference_t<decltype(ds)>>}; n += 2) {
         scale_sums[m] += ds[n] * acc.at(m, first + n) + ds[n + 1] * acc.at(m, first + n + 1);
-        store(row + Acc::row_offset(m), col + Acc::col_offset(first + n), in_pairs, Element(ds[n]), Element(ds[n + 1]));
+        score_.take(acc, m, first + n, ds[n], ds[n + 1], store);
       }
     });
+    score_.finish(tile, acc, params_, reduction_, store);
     Stat scale_sum = Stat(0);
 #pragma unroll
     for (int m = 0; m < Acc::kRows; ++m) scale_sum += scale_sums[m];
@@ -45,9 +51,11 @@ class MacroGradientEpilogue {
 
  private:
   // Elements (i, j) and (i, j + 1) of the macro-block.
-  __device__ __forceinline__ void store(int i, int j, bool in_pairs, Element first, Element second) const {
+  __device__ __forceinline__ void store_pair(int bank, int i, int j, bool in_pairs, Element first,
+                                             Element second) const {
     if (i >= params_.block_rows) return;
-    Element* line = static_cast<Element*>(params_.ds_block) + i * params_.ds_stride;
+    Element* line =
+        static_cast<Element*>(params_.weights) + bank * params_.weights_bank_stride + i * params_.weights_stride;
     if (in_pairs && j + 1 < params_.block_cols) {
       pair_at(line + j) = {first, second};
     } else {
@@ -57,11 +65,12 @@ class MacroGradientEpilogue {
   }
 
   const MacroGradientParams& params_;
+  Score& score_;
   LineReduction<MainLoop> reduction_;
   const ScoreGradient<MainLoop> gradient_;
 };
 
-template <class MainLoop>
+template <class MainLoop, class Score>
 __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
     macro_gradient_bwd_kernel(const __grid_constant__ Arguments<MainLoop, MacroGradientParams> arguments) {
   const MacroGradientParams& params = arguments.params;
@@ -69,17 +78,20 @@ __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
                              static_cast<int>(params.first_col + blockIdx.y * MainLoop::kBlockN)});
   SharedMemory shared;
   MainLoop main_loop(shared, arguments.operands, 0);
-  MacroGradientEpilogue<MainLoop> epilogue(shared, params);
-  main_loop.for_each_tile(walk, epilogue);
+  Score score(shared, params.matrix, 0);
+  MacroGradientEpilogue<MainLoop, Score> epilogue(shared, params, score);
+  score.for_each_tile(main_loop, walk, epilogue);
 }
 
-template <class MainLoop>
-void launch_macro_gradient_bwd(const MacroGradientParams& params, void* stream) {
+template <class MainLoop, class Score>
+void launch_macro_gradient_bwd(const MacroGradientParams& params, const typename MainLoop::Operands& operands,
+                               void* stream) {
   const dim3 grid(blocks_along(params.block_rows, MainLoop::kBlockM),
                   blocks_along(params.block_cols, MainLoop::kBlockN));
-  const Arguments<MainLoop, MacroGradientParams> arguments = {params, score_operands<MainLoop>(params.matrix)};
-  launch(macro_gradient_bwd_kernel<MainLoop>, grid, MainLoop::kThreads,
-         MainLoop::kSharedBytes + MacroGradientEpilogue<MainLoop>::kSharedBytes, stream, arguments);
+  const Arguments<MainLoop, MacroGradientParams> arguments = {params, operands};
+  const int shared_bytes = MainLoop::kSharedBytes + MacroGradientEpilogue<MainLoop, Score>::kSharedBytes +
+                           Score::shared_bytes(params.matrix);
+  launch((macro_gradient_bwd_kernel<MainLoop, Score>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
 }
 
 }  // namespace contrastive_ops::cuda

@@ -6,7 +6,8 @@ namespace contrastive_ops::cuda {
 
 void macro_gradient_bwd_hopper(const MacroGradientParams& params, void* stream) {
   with_hopper_loop<HopperScores>(params.matrix.dtype, [&](auto* loop) {
-    launch_macro_gradient_bwd<std::remove_pointer_t<decltype(loop)>>(params, stream);
+    using MainLoop = std::remove_pointer_t<decltype(loop)>;
+    launch_macro_gradient_bwd<MainLoop, DotScore<MainLoop>>(params, score_operands<MainLoop>(params.matrix), stream);
   });
 }
 

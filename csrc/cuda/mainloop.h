@@ -23,6 +23,7 @@ namespace contrastive_ops::cuda {
 // Lines are counted in 32 bits, which halves the registers of a walk; offsets in memory take 64.
 struct Tile {
   int row_start, col_start;
+  int bank = 0;  // of operand B
 };
 
 // [batch, lines, width] with unit stride in width. A product sums over the widths of both operands, or over the lines
@@ -31,6 +32,7 @@ struct OperandView {
   const void* data;
   int64_t batch, batch_stride;
   int64_t lines, line_stride, width;
+  int64_t bank_stride = 0;  // from bank to bank of an operand that has several
 };
 
 template <class MainLoop, class Params>

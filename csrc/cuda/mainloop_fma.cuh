@@ -1,22 +1,14 @@
 // float32 and float64: plain multiply-adds, exact in the type, with mma's map of threads to elements.
 #pragma once
 
+#include <type_traits>
+
 #include "pipeline.cuh"
 
 namespace contrastive_ops::cuda {
 
 template <class T>
-struct FmaShape;
-
-template <>
-struct FmaShape<float> {
-  static constexpr int kBlock = 128, kWarpsM = 2, kWarpsN = 4, kStages = 3, kMinBlocks = 1;
-};
-
-template <>
-struct FmaShape<double> {
-  static constexpr int kBlock = 64, kWarpsM = 2, kWarpsN = 2, kStages = 3, kMinBlocks = 2;
-};
+using FmaShape = std::conditional_t<sizeof(T) == 4, BlockShape<128, 128, 2, 4, 1>, BlockShape<64, 64, 2, 2, 2>>;
 
 // One operand of the thread's product: its values at the depths of one 16-byte chunk, a line at a time or two
 // neighbouring lines at a time.
@@ -71,14 +63,13 @@ class FmaOperand {
   int line_;
 };
 
-template <class T, bool kATransposed_, bool kBTransposed_>
-struct FmaProduct {
+template <class T, bool kATransposed_, bool kBTransposed_, class Shape = FmaShape<T>>
+struct FmaProduct : Shape {
   using Element = T;
   using Stat = T;
   static constexpr bool kATransposed = kATransposed_, kBTransposed = kBTransposed_;
-  static constexpr int kBlockM = FmaShape<T>::kBlock, kBlockN = kBlockM, kBlockK = 16;
-  static constexpr int kWarpsM = FmaShape<T>::kWarpsM, kWarpsN = FmaShape<T>::kWarpsN;
-  static constexpr int kStages = FmaShape<T>::kStages, kMinBlocks = FmaShape<T>::kMinBlocks;
+  using Shape::kBlockM, Shape::kBlockN, Shape::kWarpsM, Shape::kWarpsN;
+  static constexpr int kBlockK = 16, kStages = 3;
   using Acc = Accumulator<T, kBlockM / kWarpsM / 16, kBlockN / kWarpsN / 8, 16>;
   // the threads of a warp read 8 lines of K-major boxes at once, but one line of transposed ones
   using ABox = Box<T, kATransposed ? kBlockK : kBlockM, kATransposed ? kBlockM : kBlockK, !kATransposed>;
@@ -111,7 +102,7 @@ struct FmaProduct {
   }
 };
 
-template <class T, bool kATransposed = false, bool kBTransposed = false>
-using FmaMainLoop = PipelinedMainLoop<FmaProduct<T, kATransposed, kBTransposed>>;
+template <class T, bool kATransposed = false, bool kBTransposed = false, class Shape = FmaShape<T>>
+using FmaMainLoop = PipelinedMainLoop<FmaProduct<T, kATransposed, kBTransposed, Shape>>;
 
 }  // namespace contrastive_ops::cuda

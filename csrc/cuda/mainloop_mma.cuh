@@ -32,14 +32,15 @@ class MmaOperand {
   int first_;
 };
 
-template <class Element_, bool kATransposed_, bool kBTransposed_>
-struct MmaProduct {
+using MmaShape = BlockShape<128, 128, 2, 4, 2>;
+
+template <class Element_, bool kATransposed_, bool kBTransposed_, class Shape = MmaShape>
+struct MmaProduct : Shape {
   using Element = Element_;
   using Stat = float;
   static constexpr bool kATransposed = kATransposed_, kBTransposed = kBTransposed_;
-  static constexpr int kBlockM = 128, kBlockN = 128, kBlockK = 32;
-  static constexpr int kWarpsM = 2, kWarpsN = 4, kStages = 3;
-  static constexpr int kMinBlocks = 2;
+  using Shape::kBlockM, Shape::kBlockN, Shape::kWarpsM, Shape::kWarpsN;
+  static constexpr int kBlockK = 32, kStages = 3;
   using Acc = Accumulator<Stat, kBlockM / kWarpsM / 16, kBlockN / kWarpsN / 8, 16>;
   using ABox = Box<Element, kATransposed ? kBlockK : kBlockM, kATransposed ? kBlockM : kBlockK, true>;
   using BBox = Box<Element, kBTransposed ? kBlockK : kBlockN, kBTransposed ? kBlockN : kBlockK, true>;
@@ -75,7 +76,7 @@ struct MmaProduct {
   }
 };
 
-template <class Element, bool kATransposed = false, bool kBTransposed = false>
-using MmaMainLoop = PipelinedMainLoop<MmaProduct<Element, kATransposed, kBTransposed>>;
+template <class Element, bool kATransposed = false, bool kBTransposed = false, class Shape = MmaShape>
+using MmaMainLoop = PipelinedMainLoop<MmaProduct<Element, kATransposed, kBTransposed, Shape>>;
 
 }  // namespace contrastive_ops::cuda

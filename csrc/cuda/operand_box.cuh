@@ -10,12 +10,13 @@ namespace contrastive_ops::cuda {
 template <class T>
 struct Operand {
   const T* data;
-  int64_t batch_stride, line_stride;
+  int64_t batch_stride, bank_stride, line_stride;
   int64_t lines, width;
 
   explicit Operand(const OperandView& view)
       : data(static_cast<const T*>(view.data)),
         batch_stride(view.batch > 1 ? view.batch_stride : 0),
+        bank_stride(view.bank_stride),
         line_stride(view.line_stride),
         lines(view.lines),
         width(view.width) {}
@@ -23,8 +24,8 @@ struct Operand {
   // Whether no 16-byte chunk of a line is misaligned or only half inside.
   bool is_aligned() const {
     constexpr int64_t kChunk = 16 / sizeof(T);
-    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && batch_stride % kChunk == 0 && line_stride % kChunk == 0 &&
-           width % kChunk == 0;
+    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && batch_stride % kChunk == 0 && bank_stride % kChunk == 0 &&
+           line_stride % kChunk == 0 && width % kChunk == 0;
   }
 };
 

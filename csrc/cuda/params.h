@@ -24,7 +24,17 @@ struct Lines {
   const void* d_sum;
 };
 
-// A score matrix, seen from the side that owns the rows: s_ij = scale * <q_i, k_j> + row_bias_i + col_bias_j.
+// What a score takes beside its products, contiguous, in the statistics type; a dot product nothing.
+struct Score {
+  ScoreKind kind;
+  const void* row_term;  // [B, M]
+  const void* col_term;  // [B, N]
+  const void* mixing;    // [B, K(K+1)/2, N]: rows of a lower triangle one after another
+  bool absolute;
+};
+
+// A score matrix, seen from the side that owns the rows: s_ij = scale * score_ij + row_bias_i + col_bias_j, where the
+// score is <q_i, k_j> or made of the products with K banks of columns.
 struct Matrix {
   DType dtype;
   int64_t batch, d;
@@ -32,7 +42,10 @@ struct Matrix {
   Lines row_lines, col_lines;
   Relation candidates, positives;
   const void* scale;  // [] statistics type
-  const void* unit;   // [] factor that keeps dS in the range of the embeddings' type, or null for 1
+  const void* unit;   // [] factor that keeps weights in the range of the embeddings' type, or null for 1
+  Score score;
+  int banks;            // K
+  int64_t bank_stride;  // from one bank of the columns to the next
 };
 
 // One slot per stripe, [slots, B, size] statistics type; null where not wanted.
@@ -47,6 +60,7 @@ struct StatisticsParams {
   Matrix matrix;
   Partials rows;                   // [col stripes (+ 1 in self-similarity), B, M]
   Partials cols;                   // [row stripes, B, N]; the same as `rows` in self-similarity
+  void* kept;                      // [B, M, N] statistics type: receives <q_i, k_j>, or null
   int64_t row_stripe, col_stripe;  // multiples of the tile's sides
   int num_row_stripes, num_col_stripes;
   bool
@@ -70,12 +84,24 @@ struct LineSumsParams {
   void* d_scale;  // [B, M]: sum_j dS_ij <q_i, k_j>, or null
 };
 
-// unit * dS of a macro-block of one batch entry, rounded to the embeddings' type for the products that follow.
+// Sums over the pairs of a macro-block along its lines, times unit: a slot for each tile that a line crosses,
+// [tiles across, block_rows] and [tiles down, block_cols] statistics type; null: not wanted, and of dot products none.
+struct LineSums {
+  void* row_bias;  // sum_j dS_ij
+  void* col_bias;  // sum_i dS_ij
+  void* row_term;  // sum_j dS_ij dscore_ij / drow_term_i
+  void* col_term;  // sum_i dS_ij dscore_ij / dcol_term_j
+};
+
+// Of a macro-block of one batch entry: weights^s_ij = unit * dS_ij dscore_ij / d<q_i, k^s_j>, which for a dot product
+// are those of dS, rounded to the embeddings' type for the products that follow.
 struct MacroGradientParams {
-  Matrix matrix;  // batch == 1
-  void* ds_block;
-  int64_t ds_stride;
-  void* d_scale;          // [blocks of the grid] partial sums of dS_ij <q_i, k_j>, or null
+  Matrix matrix;     // batch == 1
+  const void* kept;  // [M, N] statistics type: <q_i, k_j> from the score pass, or null
+  void* weights;     // [banks, block_rows, block_cols], or null
+  int64_t weights_bank_stride, weights_stride;
+  LineSums sums;
+  void* d_scale;          // [blocks of the grid] partial sums of dS_ij score_ij, or null
   double d_scale_weight;  // what a pair of this block counts in d_scale
   int64_t first_row, first_col;
   int64_t block_rows, block_cols;

@@ -2,27 +2,30 @@
 // products, and the first boxes of a tile while the tile before is in its epilogue.
 #pragma once
 
-#include "accumulator.cuh"
 #include "operand_box.cuh"
+#include "warp_grid.cuh"
 
 namespace contrastive_ops::cuda {
 
-// Product: the boxes of a step and how the warps multiply them, see mainloop_mma.cuh and mainloop_fma.cuh.
-template <class Product>
-class PipelinedMainLoop {
+// Product_: the boxes of a step and how the warps multiply them, see mainloop_mma.cuh and mainloop_fma.cuh.
+template <class Product_>
+class PipelinedMainLoop : public WarpGrid<Product_> {
+ public:
+  using Product = Product_;
+  using typename WarpGrid<Product>::Element;
+  using typename WarpGrid<Product>::Acc;
+  using WarpGrid<Product>::kThreads;
+  using WarpGrid<Product>::warp_row;
+  using WarpGrid<Product>::warp_col;
+  static constexpr int kMinBlocks = Product::kMinBlocks;
+
+ private:
   using ABox = typename Product::ABox;
   using BBox = typename Product::BBox;
   static constexpr bool kATransposed = Product::kATransposed, kBTransposed = Product::kBTransposed;
   static constexpr int kBlockK = Product::kBlockK, kStages = Product::kStages;
 
  public:
-  using Element = typename Product::Element;
-  using Stat = typename Product::Stat;
-  using Acc = typename Product::Acc;
-  static constexpr int kBlockM = Product::kBlockM, kBlockN = Product::kBlockN;
-  static constexpr int kWarpsM = Product::kWarpsM, kWarpsN = Product::kWarpsN;
-  static constexpr int kThreads = 32 * kWarpsM * kWarpsN, kConsumerThreads = kThreads;
-  static constexpr int kMinBlocks = Product::kMinBlocks;
   static constexpr int kSharedBytes =
       shared_bytes<Element>(kStages * ABox::kSize) + shared_bytes<Element>(kStages * BBox::kSize);
 
@@ -44,13 +47,6 @@ class PipelinedMainLoop {
         a_(operands.a.data + batch * operands.a.batch_stride),
         b_(operands.b.data + batch * operands.b.batch_stride),
         steps_(static_cast<int>((operands.depth + kBlockK - 1) / kBlockK)) {}
-
-  static __device__ __forceinline__ int thread() { return threadIdx.x; }
-  static __device__ __forceinline__ int warp_m() { return threadIdx.x / 32 / kWarpsN; }
-  static __device__ __forceinline__ int warp_n() { return threadIdx.x / 32 % kWarpsN; }
-  static __device__ __forceinline__ int warp_row() { return warp_m() * (kBlockM / kWarpsM); }
-  static __device__ __forceinline__ int warp_col() { return warp_n() * (kBlockN / kWarpsN); }
-  static __device__ __forceinline__ void sync() { sync_block(); }
 
   template <class Walk, class Epilogue>
   __device__ __forceinline__ void for_each_tile(Walk walk, Epilogue& epilogue) const {
@@ -82,7 +78,8 @@ class PipelinedMainLoop {
     __device__ __forceinline__ Loads(const PipelinedMainLoop& loop, const Tile& tile, int64_t depth)
         : loop_(loop),
           a_(loop.operands_.a, loop.a_, kATransposed ? depth : tile.row_start, kATransposed ? tile.row_start : depth),
-          b_(loop.operands_.b, loop.b_, kBTransposed ? depth : tile.col_start, kBTransposed ? tile.col_start : depth) {}
+          b_(loop.operands_.b, loop.b_ + tile.bank * loop.operands_.b.bank_stride,
+             kBTransposed ? depth : tile.col_start, kBTransposed ? tile.col_start : depth) {}
 
     // A group of copies, empty past the last step.
     template <bool kAligned>

@@ -83,6 +83,9 @@ __device__ __forceinline__ float exponential(float x) {
 }
 __device__ __forceinline__ double exponential(double x) { return ::exp(x); }
 
+__device__ __forceinline__ float square_root(float x) { return ::sqrtf(x); }
+__device__ __forceinline__ double square_root(double x) { return ::sqrt(x); }
+
 __device__ __forceinline__ float logarithm(float x) { return ::logf(x); }
 __device__ __forceinline__ double logarithm(double x) { return ::log(x); }
 

@@ -16,7 +16,7 @@ __device__ __forceinline__ T load_scalar(const void* scalar) {
   return *static_cast<const T*>(scalar);
 }
 
-// s_ij = scale * <q_i, k_j> + row_bias_i + col_bias_j
+// s_ij = scale * score_ij + row_bias_i + col_bias_j
 template <class MainLoop>
 __device__ __forceinline__ void add_biases(typename MainLoop::Acc& acc, typename MainLoop::Stat scale,
                                            const Matrix& matrix, int batch, const Tile& tile) {
@@ -54,7 +54,9 @@ typename MainLoop::Operands score_operands(const Matrix& matrix) {
     check_size(side.size);
     return OperandView{side.data, matrix.batch, side.batch_stride, side.size, side.row_stride, matrix.d};
   };
-  return MainLoop::make_operands(view(matrix.rows), view(matrix.cols));
+  OperandView cols = view(matrix.cols);
+  cols.bank_stride = matrix.bank_stride;
+  return MainLoop::make_operands(view(matrix.rows), cols);
 }
 
 }  // namespace contrastive_ops::cuda

@@ -1,7 +1,9 @@
 // Score pass: row and column statistics from one visit of every tile.
 #pragma once
 
+#include "product_matrix.cuh"
 #include "reduction.cuh"
+#include "score_dot.cuh"
 #include "scores.cuh"
 #include "thread_array.cuh"
 
@@ -87,6 +89,7 @@ class StatisticsEpilogue {
 
   __device__ __forceinline__ void operator()(const Tile& tile, Acc& acc) {
     const Matrix& matrix = params_.matrix;
+    if (params_.kept) keep_products(tile, acc);
     add_biases<MainLoop>(acc, scale_, matrix, batch_, tile);
     if ((params_.rows.positive || params_.cols.positive) && may_include<MainLoop>(matrix.positives, tile)) {
       add_positives(tile, acc);
@@ -116,6 +119,12 @@ class StatisticsEpilogue {
   }
 
  private:
+  __device__ __forceinline__ void keep_products(const Tile& tile, Acc& acc) const {
+    const int64_t num_rows = params_.matrix.rows.size, num_cols = params_.matrix.cols.size;
+    Stat* kept = static_cast<Stat*>(params_.kept) + batch_ * num_rows * num_cols;
+    ProductMatrix<MainLoop, Stat>(kept, num_rows, num_cols).store(tile, acc);
+  }
+
   // Where this block's slots of the partials start.
   __device__ __forceinline__ int64_t row_slot() const {
     return (walk_.col_slot() * params_.matrix.batch + batch_) * params_.matrix.rows.size;
@@ -226,7 +235,7 @@ class StatisticsEpilogue {
   const Stat scale_;
 };
 
-template <class MainLoop>
+template <class MainLoop, class Score>
 __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
     statistics_fwd_kernel(const __grid_constant__ Arguments<MainLoop, StatisticsParams> arguments) {
   const StatisticsParams& params = arguments.params;
@@ -235,15 +244,17 @@ __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
   SharedMemory shared;
   const MainLoop main_loop(shared, arguments.operands, batch);
   StatisticsEpilogue<MainLoop> epilogue(shared, params, walk, batch);
-  main_loop.for_each_tile(walk, epilogue);
+  Score score(shared, params.matrix, batch);
+  score.for_each_tile(main_loop, walk, epilogue);
 }
 
-template <class MainLoop>
+template <class MainLoop, class Score>
 void launch_statistics_fwd(const StatisticsParams& params, void* stream) {
   const dim3 grid(params.num_row_stripes * params.num_col_stripes, static_cast<unsigned>(params.matrix.batch));
   const Arguments<MainLoop, StatisticsParams> arguments = {params, score_operands<MainLoop>(params.matrix)};
-  launch(statistics_fwd_kernel<MainLoop>, grid, MainLoop::kThreads,
-         MainLoop::kSharedBytes + StatisticsEpilogue<MainLoop>::kSharedBytes, stream, arguments);
+  const int shared_bytes =
+      MainLoop::kSharedBytes + StatisticsEpilogue<MainLoop>::kSharedBytes + Score::shared_bytes(params.matrix);
+  launch((statistics_fwd_kernel<MainLoop, Score>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
 }
 
 }  // namespace contrastive_ops::cuda

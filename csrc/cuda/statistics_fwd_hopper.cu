@@ -8,7 +8,8 @@ TileShape score_tile_hopper() { return {HopperScores<__half>::kBlockM, HopperSco
 
 void statistics_fwd_hopper(const StatisticsParams& params, void* stream) {
   with_hopper_loop<HopperScores>(params.matrix.dtype, [&](auto* loop) {
-    launch_statistics_fwd<std::remove_pointer_t<decltype(loop)>>(params, stream);
+    using MainLoop = std::remove_pointer_t<decltype(loop)>;
+    launch_statistics_fwd<MainLoop, DotScore<MainLoop>>(params, stream);
   });
 }
 

@@ -60,6 +60,9 @@ inline float exponential(float x) {
 }
 inline double exponential(double x) { return std::exp(x); }
 
+inline float square_root(float x) { return std::sqrt(x); }
+inline double square_root(double x) { return std::sqrt(x); }
+
 inline float logarithm(float x) { return std::log(x); }
 inline double logarithm(double x) { return std::log(x); }
 

@@ -12,9 +12,9 @@ from contrastive_ops.backends.cuda.launch import CudaKernels
 from contrastive_ops.backends.gpu.backend import GpuBackend
 from contrastive_ops.backends.gpu.kernels import Kernels
 from contrastive_ops.problem import Problem
-from contrastive_ops.scores import ScoreKind
 
 _cuda: Any = None
+MAX_LINES = 2**30  # sums of two sizes must fit into 32 bits (check_size in csrc/cuda/mainloop.h)
 _NOT_BUILT = "the CUDA kernels are not built: reinstall from source with nvcc on PATH, or CUDA_HOME set"
 if find_spec("contrastive_ops._cuda") is not None:
     try:
@@ -38,13 +38,14 @@ class CudaBackend(GpuBackend):
         reasons = []
         if self.module is None:
             reasons.append(_NOT_BUILT)
-        if problem.score.kind is not ScoreKind.DOT:
-            reasons.append("the volume score is not offered")
         device = problem.queries.device
         if device.type != self.device_type:
             reasons.append(f"tensors must be on a {self.device_type.upper()} device, got {device}")
         elif device.type == "cuda":
             reasons += _device_reasons(device)
+        (m, d), n = problem.queries.shape[-2:], problem.keys.shape[-2]
+        if max(m, n, d) > MAX_LINES:
+            reasons.append(f"at most 2^30 queries, keys and dimensions, got {m}, {n} and {d}")
         return reasons
 
     def kernels(self, problem: Problem) -> Kernels:

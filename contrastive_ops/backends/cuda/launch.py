@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import DTYPE_CODES
-from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, MacroBlock, Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, LineSums, MacroBlock, Partials, Stripes, ceil_div
 from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.relations import Clause
+from contrastive_ops.scores import Score, ScoreKind
 
+# From this D on a product is sooner read back than computed again. Keeping one moves 8 bytes to and from memory (16 in
+# float64), and in that time tensor cores do 625 multiply-adds on an A100 (2.0 TB/s, 312 TFLOP/s) and 1180 on an H100
+# (3.35, 989) if both are at their peaks, the plain units of either 40 to 80. Not yet measured on a GPU.
+MIN_KEPT_D_HALF, MIN_KEPT_D = 512, 64
 COPY_BYTES = 16  # what the copy engine of sm_90 wants addresses and strides to be multiples of
 
 
@@ -24,19 +29,21 @@ class CudaKernels:
         self.module = module
         self.dtype = DTYPE_CODES[dtype]
         self.stream = stream
-        self.has_hopper = has_hopper and dtype in (torch.bfloat16, torch.float16)
+        is_half = dtype in (torch.bfloat16, torch.float16)
+        self.has_hopper = has_hopper and is_half
+        self.min_kept_d = MIN_KEPT_D_HALF if is_half else MIN_KEPT_D
 
     def keeps_products(self, d: int) -> bool:
-        return False
+        return d >= self.min_kept_d
 
     def owns_rows(self, d: int) -> bool:
         return False  # two levels for every D: one main loop serves all products
 
     def score_tile(self, view: View, self_similarity: bool, keeps: bool) -> tuple[int, int]:
-        return self._tile(self._path(view.rows.embeddings, view.cols.embeddings))
+        return self._tile(self._score_path(view), view)
 
     def macro_grid(self, view: View, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
-        block_m, block_n = self.score_tile(view, self_similarity=False, keeps=False)
+        block_m, block_n = self._tile(self.module.Path.PORTABLE if is_kept else self._score_path(view), view)
         return ceil_div(rows, block_m), ceil_div(cols, block_n)
 
     def statistics(
@@ -48,12 +55,12 @@ class CudaKernels:
         kept: Tensor | None,
         self_similarity: bool,
     ) -> None:
-        assert kept is None
         self.module.statistics_fwd(
-            self._path(view.rows.embeddings, view.cols.embeddings),
+            self._score_path(view),
             self._matrix(view),
             rows=_addresses(rows),
             cols=_addresses(columns),
+            kept=_address(kept),
             **stripes._asdict(),
             self_similarity=self_similarity,
             stream=self.stream,
@@ -74,7 +81,7 @@ class CudaKernels:
     def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
         assert d_rows is None
         self.module.line_sums_bwd(
-            self._path(view.rows.embeddings, view.cols.embeddings),
+            self._score_path(view),
             self._matrix(view),
             d_bias=_address(d_bias),
             d_scale=_address(d_scale),
@@ -82,21 +89,21 @@ class CudaKernels:
         )
 
     def macro_gradient(self, view: View, block: MacroBlock) -> None:
-        assert block.kept is None
-        assert block.weights is not None
-        (ds,) = block.weights
-        block_rows, block_cols = ds.shape
+        bank_stride, stride = (0, 0) if block.weights is None else block.weights.stride()[:2]
         self.module.macro_gradient_bwd(
-            self._path(view.rows.embeddings, view.cols.embeddings),
+            self._score_path(view),
             self._matrix(view),
-            ds_block=ds.data_ptr(),
-            ds_stride=ds.stride(0),
+            kept=_address(block.kept),
+            weights=_address(block.weights),
+            weights_bank_stride=bank_stride,
+            weights_stride=stride,
+            sums=_addresses(block.sums),
             d_scale=_address(block.d_scale),
             d_scale_weight=block.d_scale_weight,
             first_row=block.rows.start,
             first_col=block.cols.start,
-            block_rows=block_rows,
-            block_cols=block_cols,
+            block_rows=block.rows.stop - block.rows.start,
+            block_cols=block.cols.stop - block.cols.start,
             stream=self.stream,
         )
 
@@ -117,13 +124,18 @@ class CudaKernels:
             stream=self.stream,
         )
 
+    def _score_path(self, view: View) -> Any:
+        """The volume score has one set of kernels, the portable ones."""
+        is_dot = view.score.kind is ScoreKind.DOT
+        return self._path(view.rows.embeddings, view.cols.embeddings) if is_dot else self.module.Path.PORTABLE
+
     def _path(self, *operands: Tensor) -> Any:
         """Where the copy engine can read all of them, the kernels that use it."""
         use_hopper = self.has_hopper and all(map(_is_aligned, operands))
         return self.module.Path.HOPPER if use_hopper else self.module.Path.PORTABLE
 
-    def _tile(self, path: Any) -> tuple[int, int]:
-        tile: tuple[int, int] = self.module.score_tile(path, self.dtype)
+    def _tile(self, path: Any, view: View) -> tuple[int, int]:
+        tile: tuple[int, int] = self.module.score_tile(path, self.dtype, int(view.score.kind))
         return tile
 
     def _matrix(self, view: View) -> Any:
@@ -132,14 +144,16 @@ class CudaKernels:
             dtype=self.dtype,
             batch=batch,
             d=d,
-            rows=_side(view.rows),
-            cols=_side(view.cols),
+            rows=_side(view.rows.banks[0]),
+            cols=_side(view.cols.banks[0]),
             row_lines=_addresses(view.rows.lines),
             col_lines=_addresses(view.cols.lines),
             candidates=list(map(_clause, view.candidates)),
             positives=list(map(_clause, view.positives)),
             scale=view.scale.data_ptr(),
             unit=_address(view.unit),
+            score=_score(view.score),
+            banks=_banks(view.cols),
         )
 
 
@@ -147,13 +161,23 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _addresses(tensors: Lines | Partials) -> list[int]:
+def _addresses(tensors: Lines | Partials | LineSums) -> list[int]:
     return [_address(tensor) for tensor in tensors]
 
 
-def _side(side: Side) -> tuple[int, int, int, int]:
-    values = side.embeddings
+def _side(values: Tensor) -> tuple[int, int, int, int]:
     return values.data_ptr(), values.shape[1], _batch_stride(values), values.stride(1)
+
+
+def _score(score: Score) -> tuple[int, int, int, int, bool]:
+    terms = (score.row_term, score.col_term, score.mixing)
+    return int(score.kind), *map(_address, terms), score.absolute  # type: ignore[return-value]
+
+
+def _banks(side: Side) -> tuple[int, int]:
+    """How many, and from one to the next."""
+    count = len(side.banks)
+    return count, side.embeddings.stride(1) if count > 1 else 0
 
 
 def _clause(clause: Clause) -> tuple[int, int, int, int, int, int]:

@@ -1,0 +1,12 @@
+// The launches of launch.h for the volume score; the same on both paths.
+#pragma once
+
+#include "launch.h"
+
+namespace contrastive_ops::cuda {
+
+TileShape score_tile_volume(DType dtype);
+void statistics_fwd_volume(const StatisticsParams& params, void* stream);
+void macro_gradient_bwd_volume(const MacroGradientParams& params, void* stream);
+
+}  // namespace contrastive_ops::cuda
