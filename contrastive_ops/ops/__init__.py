@@ -1,6 +1,7 @@
 """Differentiable primitives that the losses are made of."""
 
 from contrastive_ops.ops.merge import merge_lse
+from contrastive_ops.ops.partial import partial_gradients, partial_statistics
 from contrastive_ops.ops.row_cross_entropy import cross_entropy_of_positive, summed_row_cross_entropy
 from contrastive_ops.ops.statistics import similarity_statistics
 from contrastive_ops.ops.streamed import streamed_row_lse
@@ -8,6 +9,8 @@ from contrastive_ops.ops.streamed import streamed_row_lse
 __all__ = [
     "cross_entropy_of_positive",
     "merge_lse",
+    "partial_gradients",
+    "partial_statistics",
     "similarity_statistics",
     "streamed_row_lse",
     "summed_row_cross_entropy",
