@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.relations import Clause, ClauseKind, Relation
+from contrastive_ops.scores import DOT, MAX_BANKS, Score
 
 SUPPORTED_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 DEFAULT_WORKSPACE_BYTES = 64 * 1024 * 1024
@@ -37,13 +38,18 @@ class Gradients(NamedTuple):
     scale: Tensor | None = None
     row_bias: Tensor | None = None
     col_bias: Tensor | None = None
+    row_term: Tensor | None = None
+    col_term: Tensor | None = None
 
 
 class Problem(NamedTuple):
-    """Scores s_ij = scale * <q_i, k_j> + row_bias_i + col_bias_j, and which of their statistics are wanted."""
+    """Scores s_ij = scale * score(i, j) + row_bias_i + col_bias_j, and which of their statistics are wanted.
+
+    score(i, j) is <q_i, k_j>, or what `score` says.
+    """
 
     queries: Tensor  # [B, M, D]; backends always see the batch dimension, `build_problem` leaves out what the user did
-    keys: Tensor  # [B, N, D], same dtype
+    keys: Tensor  # [B, N, D], same dtype; [B, K, N, D] for a score of K products
     scale: Tensor  # [], statistics dtype
     row_bias: Tensor | None  # [B, M], statistics dtype
     col_bias: Tensor | None  # [B, N], statistics dtype
@@ -53,12 +59,18 @@ class Problem(NamedTuple):
     columns: bool
     self_similarity: bool  # queries is keys and relations and biases are symmetric: half of the pairs suffice
     workspace_bytes: int  # budget for scores kept between forward and backward
+    score: Score = DOT
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """B, M, N, D."""
         batch, m, d = self.queries.shape
-        return batch, m, self.keys.shape[1], d
+        return batch, m, self.keys.shape[-2], d
+
+    @property
+    def banks(self) -> int:
+        """K, the products that a score is made of."""
+        return self.keys.shape[1] if self.keys.dim() == 4 else 1
 
     @property
     def statistics_dtype(self) -> torch.dtype:
@@ -106,25 +118,7 @@ def build_problem(
     """Validate and apply autocast; raises before any work is done. Tensors keep their dimensions: the graph sees no
     views, and the operators add the batch dimension (`unflatten`)."""
     is_self = keys is queries
-    check_embeddings("queries", queries)
-    check_embeddings("keys", keys)
-    if queries.device != keys.device:
-        raise ValueError(f"queries and keys must share one device, got {queries.device} and {keys.device}")
-    queries = autocast(queries)
-    keys = queries if is_self else autocast(keys)
-    if queries.dim() != keys.dim():
-        raise ValueError(
-            f"queries and keys must both be 2-D or both 3-D, got shapes {_shape(queries)} and {_shape(keys)}"
-        )
-    if queries.dtype != keys.dtype:
-        raise TypeError(f"queries and keys must share one dtype, got {queries.dtype} and {keys.dtype}: cast one")
-    if queries.shape[-1] != keys.shape[-1]:
-        raise ValueError(
-            f"queries and keys must share the embedding size D, got {queries.shape[-1]} and {keys.shape[-1]} "
-            f"(shapes {_shape(queries)} and {_shape(keys)})"
-        )
-    if queries.dim() == 3 and queries.shape[0] != keys.shape[0]:
-        raise ValueError(f"queries and keys must share the batch size B, got {queries.shape[0]} and {keys.shape[0]}")
+    queries, keys = _check_queries_and_keys(queries, keys)
     if not (rows or columns):
         raise ValueError("got rows=False and columns=False, expected at least one direction")
     if isinstance(workspace_bytes, bool) or not isinstance(workspace_bytes, (int, torch.SymInt)):
@@ -158,6 +152,62 @@ def build_problem(
         self_similarity=self_similarity,
         workspace_bytes=workspace_bytes,
     )
+
+
+def _check_queries_and_keys(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, after autocast; one tensor stays one."""
+    is_self = keys is queries
+    check_embeddings("queries", queries)
+    check_embeddings("keys", keys)
+    if queries.device != keys.device:
+        raise ValueError(f"queries and keys must share one device, got {queries.device} and {keys.device}")
+    queries = autocast(queries)
+    keys = queries if is_self else autocast(keys)
+    if queries.dim() != keys.dim():
+        raise ValueError(
+            f"queries and keys must both be 2-D or both 3-D, got shapes {_shape(queries)} and {_shape(keys)}"
+        )
+    if queries.dtype != keys.dtype:
+        raise TypeError(f"queries and keys must share one dtype, got {queries.dtype} and {keys.dtype}: cast one")
+    if queries.shape[-1] != keys.shape[-1]:
+        raise ValueError(
+            f"queries and keys must share the embedding size D, got {queries.shape[-1]} and {keys.shape[-1]} "
+            f"(shapes {_shape(queries)} and {_shape(keys)})"
+        )
+    if queries.dim() == 3 and queries.shape[0] != keys.shape[0]:
+        raise ValueError(f"queries and keys must share the batch size B, got {queries.shape[0]} and {keys.shape[0]}")
+    return queries, keys
+
+
+def check_modalities(anchor: Tensor, modalities: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """(anchor, modalities) after autocast; raise unless they are `[M, D]` and 1 to 7 of `[N, D]` (or `[B, ., D]`)."""
+    check_embeddings("anchor", anchor)
+    if isinstance(modalities, Tensor) or not isinstance(modalities, Sequence):
+        raise TypeError(f"modalities must be a sequence of tensors, got {type(modalities).__name__}: pass [modality]")
+    if not 1 <= len(modalities) <= MAX_BANKS:
+        raise ValueError(f"modalities must be 1 to {MAX_BANKS} tensors, got {len(modalities)}")
+    for k, modality in enumerate(modalities):
+        check_embeddings(f"modalities[{k}]", modality)
+    anchor, cast = autocast(anchor), [autocast(modality) for modality in modalities]
+    for k, modality in enumerate(cast):
+        name = f"modalities[{k}]"
+        if modality.device != anchor.device:
+            raise ValueError(f"{name} must be on the device of the anchor, {anchor.device}, got {modality.device}")
+        if modality.dtype != anchor.dtype:
+            raise TypeError(
+                f"anchor and {name} must share one dtype, got {anchor.dtype} and {modality.dtype}: cast one"
+            )
+        if modality.dim() != anchor.dim() or modality.shape[:-2] != anchor.shape[:-2]:
+            raise ValueError(
+                f"anchor and {name} must agree in all but their rows, got {_shape(anchor)} and {_shape(modality)}"
+            )
+        if modality.shape[-1] != anchor.shape[-1]:
+            raise ValueError(
+                f"anchor and {name} must share the embedding size D, got {anchor.shape[-1]} and {modality.shape[-1]}"
+            )
+        if modality.shape != cast[0].shape:
+            raise ValueError(f"all modalities must have one shape, got {_shape(cast[0])} and {_shape(modality)}")
+    return anchor, cast
 
 
 def check_embeddings(name: str, value: Tensor) -> None:

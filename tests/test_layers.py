@@ -9,14 +9,14 @@ PACKAGE = Path(contrastive_ops.__file__).parent
 REPOSITORY = Path(__file__).parent.parent
 
 # from the top to the bottom; a module imports from its own layer or from one below
-LAYERS = ("losses", "ops", "backends", "problem", "relations")
+LAYERS = ("losses", "ops", "backends", "problem", "relations", "scores")
 ROOT = "__init__"  # the package itself re-exports from every layer
 BESIDE = {"testing": {"relations"}}  # outside the stack: who may be imported
 NATIVE = "_native"  # the extension belongs to one backend alone
 NATIVE_OWNER = ("backends", "cpu")
 CUDA = "_cuda"
 CUDA_OWNER = ("backends", "cuda", "backend")
-TRITON = "triton_kernels"  # stands beside csrc; of the package it knows the kinds of relations
+TRITON = "triton_kernels"  # stands beside csrc; of the package it knows the kinds of relations and scores
 TRITON_OWNER = ("backends", "triton")
 SHARED_BY_BACKENDS = (("backends", "base"), ("backends", "gpu"))
 
@@ -81,7 +81,7 @@ def test_kernels_are_free_of_torch():
     for path in (REPOSITORY / "triton_kernels").glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {name[0] for name in imports(tree, path.parts) if name[0] != TRITON}
-        assert names <= {"relations"}, path
+        assert names <= {"relations", "scores"}, path
         assert "torch" not in {
             alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
         }

@@ -21,6 +21,8 @@ class Wanted(NamedTuple):
     scale: bool
     row_bias: bool
     col_bias: bool
+    row_term: bool = False
+    col_term: bool = False
     dtype: torch.dtype | None = None  # of the embeddings' gradients: that of the embeddings, or the statistics dtype
 
 

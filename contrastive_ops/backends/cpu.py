@@ -12,6 +12,7 @@ from torch import Tensor
 from contrastive_ops.backends.base import DTYPE_CODES, Wanted
 from contrastive_ops.problem import Gradients, Problem, Statistics
 from contrastive_ops.relations import Relation
+from contrastive_ops.scores import ScoreKind
 
 try:
     from contrastive_ops import _native
@@ -70,6 +71,8 @@ class CpuBackend:
             reasons.append(f"the native extension is not built ({_IMPORT_ERROR}): reinstall with a C++17 compiler")
         if problem.queries.device.type != "cpu":
             reasons.append(f"tensors must be on the CPU, got {problem.queries.device}")
+        if problem.score.kind is not ScoreKind.DOT:
+            reasons.append("the native kernels have no volume score yet")
         return reasons
 
     def state_bytes(self, problem: Problem) -> int:

@@ -10,10 +10,22 @@ from contrastive_ops.problem import Gradients, Problem, Statistics
 from contrastive_ops.relations import Relation
 
 
-def dense_scores(problem: Problem) -> Tensor:
-    """s_ij = scale * <q_i, k_j> + row_bias_i + col_bias_j, [B, M, N] in the statistics dtype."""
+def dense_products(problem: Problem) -> Tensor:
+    """<q_i, k^s_j>, [B, K, M, N] in the statistics dtype."""
+    queries, banks = queries_and_banks(problem)
+    return queries @ banks.mT
+
+
+def queries_and_banks(problem: Problem) -> tuple[Tensor, Tensor]:
+    """[B, 1, M, D] and [B, K, N, D] in the statistics dtype."""
+    batch, _, n, d = problem.sizes
     dtype = problem.statistics_dtype
-    scores = problem.scale * (problem.queries.to(dtype) @ problem.keys.to(dtype).mT)
+    return problem.queries.to(dtype).unsqueeze(1), problem.keys.to(dtype).reshape(batch, problem.banks, n, d)
+
+
+def dense_scores(problem: Problem) -> Tensor:
+    """s_ij = scale * score(i, j) + row_bias_i + col_bias_j, [B, M, N] in the statistics dtype."""
+    scores = problem.scale * problem.score.value(dense_products(problem))
     if problem.row_bias is not None:
         scores = scores + problem.row_bias[:, :, None]
     if problem.col_bias is not None:
@@ -70,16 +82,22 @@ class ReferenceBackend:
         ds = dense_score_gradient(problem, statistics, upstream)
         if problem.self_similarity:
             ds = ds + ds.mT  # both roles of the one tensor
-        queries, keys = (x.to(problem.statistics_dtype) for x in (problem.queries, problem.keys))
-        # dQ = scale dS K    dK = scale dS^T Q    dscale = sum_ij dS_ij <q_i, k_j>
+        queries, banks = queries_and_banks(problem)
+        products = dense_products(problem)
+        weights, drow_term, dcol_term = problem.score.gradient(products, ds)
+        # dQ = scale sum_s dS^s K^s    dK^s = scale dS^s^T Q    dscale = sum_ij dS_ij score(i, j)
         # drow_bias = dS 1    dcol_bias = 1^T dS
-        dscale = (ds * (queries @ keys.mT)).sum()
+        dqueries = problem.scale * (weights @ banks).sum(1)
+        dkeys = (problem.scale * (weights.mT @ queries)).reshape(problem.keys.shape)
+        dscale = (ds * problem.score.value(products)).sum()
         return Gradients(
-            queries=(problem.scale * (ds @ keys)).to(wanted.dtype or problem.queries.dtype) if wanted.queries else None,
-            keys=(problem.scale * (ds.mT @ queries)).to(wanted.dtype or problem.keys.dtype) if wanted.keys else None,
+            queries=dqueries.to(wanted.dtype or problem.queries.dtype) if wanted.queries else None,
+            keys=dkeys.to(wanted.dtype or problem.keys.dtype) if wanted.keys else None,
             scale=(dscale / 2 if problem.self_similarity else dscale) if wanted.scale else None,
             row_bias=ds.sum(2) if wanted.row_bias else None,
             col_bias=ds.sum(1) if wanted.col_bias else None,
+            row_term=problem.scale * drow_term if wanted.row_term and drow_term is not None else None,
+            col_term=problem.scale * dcol_term if wanted.col_term and dcol_term is not None else None,
         )
 
 

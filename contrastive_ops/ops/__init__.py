@@ -1,17 +1,21 @@
 """Differentiable primitives that the losses are made of."""
 
+from contrastive_ops.ops.gram_volume import gram_volume
 from contrastive_ops.ops.merge import merge_lse
 from contrastive_ops.ops.partial import partial_gradients, partial_statistics
 from contrastive_ops.ops.row_cross_entropy import cross_entropy_of_positive, summed_row_cross_entropy
 from contrastive_ops.ops.statistics import similarity_statistics
 from contrastive_ops.ops.streamed import streamed_row_lse
+from contrastive_ops.ops.volume_statistics import volume_statistics
 
 __all__ = [
     "cross_entropy_of_positive",
+    "gram_volume",
     "merge_lse",
     "partial_gradients",
     "partial_statistics",
     "similarity_statistics",
     "streamed_row_lse",
     "summed_row_cross_entropy",
+    "volume_statistics",
 ]

@@ -27,7 +27,8 @@ PANEL_ROWS = 384  # panels are multiples of this, so that tiles are whole
 torch.library.define(
     "contrastive_ops::row_cross_entropy",
     f"({PROBLEM_SCHEMA}, bool[] wanted) -> "
-    "(Tensor total, Tensor dqueries, Tensor dkeys, Tensor dscale, Tensor drow_bias, Tensor dcol_bias)",
+    "(Tensor total, Tensor dqueries, Tensor dkeys, Tensor dscale, Tensor drow_bias, Tensor dcol_bias, "
+    "Tensor drow_term, Tensor dcol_term)",
 )
 
 
@@ -83,7 +84,7 @@ def summed_row_cross_entropy(
     needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     settings = flatten(problem, backend, keep_scores=needs_grad)
     if needs_grad:
-        total: Tensor = _SummedRowCrossEntropy.apply(*inputs, settings)  # type: ignore[no-untyped-call]
+        total: Tensor = _SummedRowCrossEntropy.apply(settings, *inputs)  # type: ignore[no-untyped-call]
     else:
         total = torch.ops.contrastive_ops.row_cross_entropy(*inputs, *settings, [False] * len(inputs))[0]
     return total
@@ -91,24 +92,22 @@ def summed_row_cross_entropy(
 
 class _SummedRowCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries, keys, scale, row_bias, col_bias, settings):  # type: ignore[no-untyped-def]
-        wanted = list(ctx.needs_input_grad[:5])
-        total, *gradients = torch.ops.contrastive_ops.row_cross_entropy(
-            queries, keys, scale, row_bias, col_bias, *settings, wanted
-        )
+    def forward(ctx: Any, settings, *inputs):  # type: ignore[no-untyped-def]
+        wanted = list(ctx.needs_input_grad[1:])
+        total, *gradients = torch.ops.contrastive_ops.row_cross_entropy(*inputs, *settings, wanted)
         # the inputs are saved for their graph alone: a second differentiation must find it and be refused
-        ctx.save_for_backward(*gradients, queries, keys, scale, row_bias, col_bias)
+        ctx.save_for_backward(*gradients, *inputs)
         ctx.wanted = wanted
         return total
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, d_total):  # type: ignore[no-untyped-def]
-        gradients, inputs = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
-        return *(
+        gradients, inputs = ctx.saved_tensors[:NUM_INPUTS], ctx.saved_tensors[NUM_INPUTS:]
+        return None, *(
             (gradient * d_total).to(value.dtype) if want else None
             for gradient, value, want in zip(gradients, inputs, ctx.wanted, strict=True)
-        ), None
+        )
 
 
 @torch.library.impl("contrastive_ops::row_cross_entropy", "CompositeExplicitAutograd")
@@ -182,12 +181,13 @@ def _accumulate(total: Gradients | None, part: Gradients, rows: slice, problem: 
     if rows == slice(0, problem.queries.shape[1]):
         return part
     if total is None:
-
-        def start(name: str) -> Tensor | None:
-            like = getattr(problem, name)
-            return None if getattr(part, name) is None else torch.zeros_like(like, dtype=problem.statistics_dtype)
-
-        total = Gradients(*(start(name) for name in Gradients._fields))
+        # the gradients that are wanted, in full size
+        total = Gradients(
+            *(
+                None if value is None or like is None else torch.zeros_like(like, dtype=problem.statistics_dtype)
+                for value, like in zip(part, differentiable_inputs(problem), strict=True)
+            )
+        )
     for name, part_value in part._asdict().items():
         value = getattr(total, name)
         if value is not None:

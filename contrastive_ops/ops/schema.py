@@ -9,18 +9,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from contrastive_ops.problem import Problem, unflatten_relations
+from contrastive_ops.problem import Gradients, Problem, unflatten_relations
+from contrastive_ops.scores import Score, ScoreKind
 
 PROBLEM_SCHEMA = (
     "Tensor queries, Tensor keys, Tensor scale, Tensor? row_bias, Tensor? col_bias, "
+    "Tensor? row_term, Tensor? col_term, int score_kind, Tensor? mixing, bool absolute, "
     "int[] clause_kinds, SymInt[] clause_offsets, Tensor[] clause_ids, int num_candidate_clauses, "
     "bool has_positives, bool rows, bool columns, bool self_similarity, SymInt workspace_bytes, str? backend"
 )
 
 
 class Settings(NamedTuple):
-    """The arguments of `PROBLEM_SCHEMA` after the five differentiable ones."""
+    """The arguments of `PROBLEM_SCHEMA` after the differentiable ones."""
 
+    score_kind: int
+    mixing: Tensor | None
+    absolute: bool
     clause_kinds: list[int]
     clause_offsets: list[int]
     clause_ids: list[Tensor]
@@ -33,13 +38,16 @@ class Settings(NamedTuple):
     backend: str | None
 
 
-NUM_INPUTS = 5  # queries, keys, scale, row_bias, col_bias
+NUM_INPUTS = len(Gradients._fields)
 
 
 def flatten(problem: Problem, backend: str | None, *, keep_scores: bool) -> Settings:
     """Everything of the problem but its differentiable inputs; without `keep_scores` no workspace is used."""
     kinds, offsets, ids, num_candidate_clauses = problem.flatten_relations()
     return Settings(
+        int(problem.score.kind),
+        problem.score.mixing,
+        problem.score.absolute,
         kinds,
         offsets,
         ids,
@@ -60,12 +68,14 @@ def unflatten(args: Sequence[Any]) -> tuple[Problem, str | None, Sequence[Any]]:
     candidates, positives = unflatten_relations(
         settings.clause_kinds, settings.clause_offsets, settings.clause_ids, settings.num_candidate_clauses
     )
-    queries, keys, scale, row_bias, col_bias = args[:NUM_INPUTS]
+    queries, keys, scale, row_bias, col_bias, row_term, col_term = args[:NUM_INPUTS]
+    mixing = settings.mixing
     if queries.dim() == 2:
         queries = queries.unsqueeze(0)
         keys = queries if settings.self_similarity else keys.unsqueeze(0)
-        row_bias = None if row_bias is None else row_bias.unsqueeze(0)
-        col_bias = None if col_bias is None else col_bias.unsqueeze(0)
+        row_bias, col_bias, row_term, col_term, mixing = (
+            None if value is None else value.unsqueeze(0) for value in (row_bias, col_bias, row_term, col_term, mixing)
+        )
     problem = Problem(
         queries=queries,
         keys=keys,
@@ -78,6 +88,7 @@ def unflatten(args: Sequence[Any]) -> tuple[Problem, str | None, Sequence[Any]]:
         columns=settings.columns,
         self_similarity=settings.self_similarity,
         workspace_bytes=settings.workspace_bytes,
+        score=Score(ScoreKind(settings.score_kind), row_term, col_term, mixing, settings.absolute),
     )
     return problem, settings.backend, args[end:]
 
@@ -89,6 +100,15 @@ def without_autocast(problem: Problem) -> AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False) if active else nullcontext()
 
 
-def differentiable_inputs(problem: Problem) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """The five inputs in schema order."""
-    return problem.queries, problem.keys, problem.scale, problem.row_bias, problem.col_bias
+def differentiable_inputs(problem: Problem) -> tuple[Tensor | None, ...]:
+    """The inputs that have gradients, in schema order."""
+    score = problem.score
+    return (
+        problem.queries,
+        problem.keys,
+        problem.scale,
+        problem.row_bias,
+        problem.col_bias,
+        score.row_term,
+        score.col_term,
+    )

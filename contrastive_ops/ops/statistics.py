@@ -34,7 +34,8 @@ torch.library.define(
     "contrastive_ops::similarity_statistics_backward",
     f"({PROBLEM_SCHEMA}, Tensor row_lse, Tensor row_sum, Tensor col_lse, Tensor col_sum, Tensor state, "
     "Tensor? d_row_lse, Tensor? d_row_sum, Tensor? d_col_lse, Tensor? d_col_sum, bool[] wanted) "
-    "-> (Tensor dqueries, Tensor dkeys, Tensor dscale, Tensor drow_bias, Tensor dcol_bias)",
+    "-> (Tensor dqueries, Tensor dkeys, Tensor dscale, Tensor drow_bias, Tensor dcol_bias, Tensor drow_term, "
+    "Tensor dcol_term)",
 )
 
 
@@ -95,17 +96,23 @@ def similarity_statistics(
         columns=columns,
         workspace_bytes=workspace_bytes,
     )
+    return problem_statistics(problem, backend)
+
+
+def problem_statistics(problem: Problem, backend: str | None) -> Statistics:
+    """The statistics of a problem as `build_problem` makes it, differentiable once."""
     inputs = differentiable_inputs(problem)
     needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     settings = flatten(problem, backend, keep_scores=needs_grad)
     if not needs_grad:
         outputs = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)[:4]
     elif problem.self_similarity:  # queries and keys are one input of the graph, and so are the biases
-        outputs = _SimilarityStatistics.apply(problem.queries, None, problem.scale, problem.row_bias, None, settings)  # type: ignore[no-untyped-call]
+        queries, _, scale, row_bias, _, *terms = inputs
+        outputs = _SimilarityStatistics.apply(settings, queries, None, scale, row_bias, None, *terms)  # type: ignore[no-untyped-call]
     else:
-        outputs = _SimilarityStatistics.apply(*inputs, settings)  # type: ignore[no-untyped-call]
+        outputs = _SimilarityStatistics.apply(settings, *inputs)  # type: ignore[no-untyped-call]
     row_lse, row_sum, col_lse, col_sum = outputs
-    has_sums = positives is not None
+    rows, columns, has_sums = problem.rows, problem.columns, problem.positives is not None
     return Statistics(
         row_lse if rows else None,
         row_sum if rows and has_sums else None,
@@ -116,12 +123,12 @@ def similarity_statistics(
 
 class _SimilarityStatistics(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries, keys, scale, row_bias, col_bias, settings):  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, settings, queries, keys, scale, row_bias, col_bias, *terms):  # type: ignore[no-untyped-def]
         if settings.self_similarity:
             keys, col_bias = queries, row_bias
-        inputs = (queries, keys, scale, row_bias, col_bias)
+        inputs = (queries, keys, scale, row_bias, col_bias, *terms)
         *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
-        ctx.save_for_backward(*inputs, *statistics, state, *settings.clause_ids)
+        ctx.save_for_backward(*inputs, *statistics, state, settings.mixing, *settings.clause_ids)
         ctx.settings = settings
         ctx.set_materialize_grads(False)
         return tuple(statistics)
@@ -130,13 +137,14 @@ class _SimilarityStatistics(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, d_row_lse, d_row_sum, d_col_lse, d_col_sum):  # type: ignore[no-untyped-def]
         saved = ctx.saved_tensors
-        inputs, statistics, state, ids = saved[:5], saved[5:9], saved[9], list(saved[10:])
-        settings = ctx.settings._replace(clause_ids=ids)
-        wanted = list(ctx.needs_input_grad[:5])  # in self-similarity, queries collect both roles
+        inputs, saved = saved[:NUM_INPUTS], saved[NUM_INPUTS:]
+        statistics, (state, mixing, *ids) = saved[:4], saved[4:]
+        settings = ctx.settings._replace(mixing=mixing, clause_ids=list(ids))
+        wanted = list(ctx.needs_input_grad[1:])  # in self-similarity, queries collect both roles
         grads = torch.ops.contrastive_ops.similarity_statistics_backward(
             *inputs, *settings, *statistics, state, d_row_lse, d_row_sum, d_col_lse, d_col_sum, wanted
         )
-        return *(grad if want else None for grad, want in zip(grads, wanted, strict=True)), None
+        return None, *(grad if want else None for grad, want in zip(grads, wanted, strict=True))
 
 
 @torch.library.impl("contrastive_ops::similarity_statistics", "CompositeExplicitAutograd")
@@ -154,7 +162,8 @@ def _forward_impl(*args):  # type: ignore[no-untyped-def]
 @torch.library.register_fake("contrastive_ops::similarity_statistics")
 def _forward_fake(*args):  # type: ignore[no-untyped-def]
     problem, name, _ = unflatten(args)
-    row_shape, col_shape = args[0].shape[:-1], args[1].shape[:-1]
+    queries, keys = args[:2]
+    row_shape, col_shape = queries.shape[:-1], (*queries.shape[:-2], keys.shape[-2])
     has_sums = problem.positives is not None
     new = problem.scale.new_empty
     return (

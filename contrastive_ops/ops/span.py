@@ -1,0 +1,75 @@
+"""The span of K vectors, `[rows, K, D]` at a time, in float64: orthonormal basis, volume, and their gradients.
+
+With x_1 .. x_K the vectors of a row, X = L Y: L lower triangular (K x K), Y the orthonormal basis (K x D), and
+beta = det L the volume that they span. What depends on the span and on beta alone has in X the gradient
+
+    dX = dbeta * beta * L^-T Y + L^-T (I - Y^T Y) dY                      dY: the gradient in the basis
+
+since a rotation of the basis inside the span changes nothing. Training draws the vectors of a tuple together, so L^-1
+grows: at an angle of 1e-4 it costs four digits, which float64 has to spare and float32 has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 8 * 1024 * 1024  # of float64 vectors; a few such chunks are alive at a time
+DEPENDENT = 2.0**-40  # a vector is in the span of those before it if less than this share of its length lies outside
+
+
+class Span(NamedTuple):
+    """Spans of many rows. Where the vectors are dependent, `volume` is 0 and their rows of basis and inverse are 0."""
+
+    basis: Tensor  # [rows, K, D] orthonormal
+    inverse: Tensor  # [rows, K, K] L^-1, so that basis = inverse @ vectors
+    volume: Tensor  # [rows]
+
+
+def float64_chunks(vectors: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Yields (rows, their vectors `[rows, K, D]`) from K tensors `[.., D]`, each seen as one list of rows."""
+    flat = [vector.reshape(-1, vector.shape[-1]) for vector in vectors]
+    total, d = flat[0].shape
+    size = max(1, CHUNK_BYTES // (8 * d * len(flat)))
+    for start in range(0, total, size):
+        rows = slice(start, min(start + size, total))
+        yield rows, torch.stack([vector[rows].to(torch.float64) for vector in flat], 1)
+
+
+def span(vectors: Tensor) -> Span:
+    """Gram-Schmidt, one vector after another, each taken out of all that follow. `vectors [rows, K, D]`, float64."""
+    rows, count, _ = vectors.shape
+    basis = vectors.clone()
+    triangle = vectors.new_zeros((rows, count, count))
+    volume = vectors.new_ones((rows,))
+    independent = []
+    for r in range(count):
+        rest = basis[:, r]
+        length = torch.linalg.vector_norm(rest, dim=-1)
+        # not `>=`: NaN counts as independent, and stays visible
+        depends = length <= DEPENDENT * torch.linalg.vector_norm(vectors[:, r], dim=-1)
+        independent.append(~depends)
+        volume = volume * length.masked_fill(depends, 0.0)
+        length = length.masked_fill(depends, 1.0)
+        rest.div_(length[:, None]).masked_fill_(depends[:, None], 0.0)
+        triangle[:, r, r] = length
+        for later in range(r + 1, count):
+            share = torch.linalg.vecdot(basis[:, later], rest)
+            triangle[:, later, r] = share
+            basis[:, later].addcmul_(share[:, None], rest, value=-1)
+    inverse = torch.linalg.solve_triangular(triangle, torch.eye(count).to(triangle).expand_as(triangle), upper=False)
+    return Span(basis, inverse * torch.stack(independent, -1)[:, :, None], volume)
+
+
+def volume_gradient(found: Span, dvolume: Tensor) -> Tensor:
+    """dX = dbeta * beta * L^-T Y, `[rows, K, D]`; 0 where the volume is."""
+    weight = dvolume.to(torch.float64) * found.volume
+    return weight[:, None, None] * (found.inverse.mT @ found.basis)
+
+
+def outside(found: Span, directions: Tensor) -> Tensor:
+    """(I - Y^T Y) of `directions [rows, K, D]`: what of them leaves the span."""
+    return directions - (directions @ found.basis.mT) @ found.basis
