@@ -20,7 +20,7 @@ from contrastive_ops.distributed.collectives import Ranks, all_gather_lines
 from contrastive_ops.distributed.convention import check_grad_reduction
 from contrastive_ops.distributed.groups import rank_groups, subgroup
 from contrastive_ops.ops.schema import differentiable_inputs
-from contrastive_ops.problem import Problem
+from contrastive_ops.problem import Gradients, Problem
 from contrastive_ops.relations import Relation
 
 STRATEGIES = ("gather", "ring", "shard", "grouped")
@@ -103,7 +103,7 @@ def agree(name: str, distribution: Distribution, prepare: Callable[[], Task]) ->
 def _common(distribution: Distribution, groups: tuple[tuple[int, ...], ...], task: Task) -> dict[str, object]:
     problem = task.problem
     grad = torch.is_grad_enabled()
-    inputs = zip(Problem._fields, differentiable_inputs(problem), strict=False)
+    inputs = zip(Gradients._fields, differentiable_inputs(problem), strict=True)
     return {
         "strategy": distribution.strategy,
         "groups": groups,
@@ -111,6 +111,7 @@ def _common(distribution: Distribution, groups: tuple[tuple[int, ...], ...], tas
         "grad_reduction": distribution.grad_reduction,
         "dtype of the features": problem.queries.dtype,
         "embedding size D": problem.queries.shape[-1],
+        "score": (problem.score.kind.name.lower(), _with_batch(problem).banks, problem.score.absolute),
         "device type": problem.queries.device.type,
         "directions": (problem.rows, problem.columns),
         "candidates": _kinds(problem.candidates),

@@ -13,40 +13,54 @@ from contrastive_ops.relations import Clause, Relation
 
 
 class Lines(NamedTuple):
-    """All that the scores need to know of n lines of one side."""
+    """All that the scores need to know of n lines of one side; every tensor `[n, ...]`."""
 
-    start: int  # index of the first one among those of all ranks
-    vectors: Tensor  # [n, D]
-    bias: Tensor | None  # [n]
-    ids: Tensor | None  # [n, C]: what each clause with ids compares, candidates first
+    start: int  # index of the first line among those of all ranks
+    vectors: Tensor  # [n, D], or [n, K, D] where a score is made of K products
+    bias: Tensor | None = None  # [n]
+    term: Tensor | None = None  # [n]
+    mixing: Tensor | None = None  # [n, K(K+1)/2]
+    ids: Tensor | None = None  # [n, C]: what each clause with ids compares, candidates first
 
     def packed(self, wire_dtype: torch.dtype) -> Tensors:
         """What travels."""
-        return tuple(x for x in (self.vectors.to(wire_dtype), self.bias, self.ids) if x is not None)
+        _, vectors, *others = self
+        return vectors.to(wire_dtype), *(tensor for tensor in others if tensor is not None)
 
     def unpacked(self, start: int, packed: Tensors) -> Lines:
         """Other lines of the same make, from what travelled."""
-        arriving = iter(packed)
-        vectors = next(arriving).to(self.vectors.dtype)
-        return Lines(start, vectors, *(None if x is None else next(arriving) for x in (self.bias, self.ids)))
+        vectors, *others = packed
+        arriving = iter(others)
+        return Lines(
+            start, vectors.to(self.vectors.dtype), *(None if mine is None else next(arriving) for mine in self[2:])
+        )
 
 
 def own_lines(problem: Problem, row_start: int, col_start: int) -> tuple[Lines, Lines]:
     """The (rows, columns) of this rank's own problem."""
-    clauses = [clause for clause in _all_clauses(problem) if clause.uses_ids]
-
-    def stacked(ids: list[Tensor | None]) -> Tensor | None:
-        present = [x.squeeze(0) for x in ids if x is not None]
-        return torch.stack(present, 1) if present else None
-
-    rows = Lines(row_start, problem.queries, problem.row_bias, stacked([clause.row_ids for clause in clauses]))
-    cols = Lines(col_start, problem.keys, problem.col_bias, stacked([clause.col_ids for clause in clauses]))
+    clauses = [clause for clause in _clauses(problem) if clause.uses_ids]
+    score = problem.score
+    rows = Lines(
+        start=row_start,
+        vectors=problem.queries,
+        bias=problem.row_bias,
+        term=score.row_term,
+        ids=_stacked([clause.row_ids for clause in clauses]),
+    )
+    cols = Lines(
+        start=col_start,
+        vectors=line_first(problem.keys),
+        bias=problem.col_bias,
+        term=score.col_term,
+        mixing=None if score.mixing is None else score.mixing.T,
+        ids=_stacked([clause.col_ids for clause in clauses]),
+    )
     return rows, cols
 
 
 def block(problem: Problem, rows: Lines, cols: Lines, workspace_bytes: int) -> Problem:
     """The scores of these rows against these columns, under the relations of the problem; with a batch dimension."""
-    columns_of_ids = iter(range(len(_all_clauses(problem))))
+    columns_of_ids = iter(range(len(_clauses(problem))))
 
     def placed(relation: Relation) -> Relation:
         clauses = []
@@ -62,15 +76,34 @@ def block(problem: Problem, rows: Lines, cols: Lines, workspace_bytes: int) -> P
 
     return problem._replace(
         queries=rows.vectors[None],
-        keys=cols.vectors[None],
-        row_bias=None if rows.bias is None else rows.bias[None],
-        col_bias=None if cols.bias is None else cols.bias[None],
+        keys=cols.vectors.movedim(0, -2)[None],
+        row_bias=_batched(rows.bias),
+        col_bias=_batched(cols.bias),
         candidates=placed(problem.candidates),
         positives=None if problem.positives is None else placed(problem.positives),
         self_similarity=False,
         workspace_bytes=workspace_bytes,
+        score=problem.score._replace(
+            row_term=_batched(rows.term),
+            col_term=_batched(cols.term),
+            mixing=None if cols.mixing is None else _batched(cols.mixing.T.contiguous()),
+        ),
     )
 
 
-def _all_clauses(problem: Problem) -> tuple[Clause, ...]:
+def line_first(keys: Tensor) -> Tensor:
+    """`[N, D]` as it is, `[K, N, D]` as `[N, K, D]`."""
+    return keys.movedim(-2, 0)
+
+
+def _clauses(problem: Problem) -> tuple[Clause, ...]:
     return problem.candidates.clauses + (problem.positives.clauses if problem.positives else ())
+
+
+def _stacked(ids: list[Tensor | None]) -> Tensor | None:
+    present = [tensor.squeeze(0) for tensor in ids if tensor is not None]
+    return torch.stack(present, 1) if present else None
+
+
+def _batched(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value[None]

@@ -12,12 +12,12 @@ from torch import Tensor
 from contrastive_ops.backends import Wanted
 from contrastive_ops.distributed.carriers import Carrier, Combine
 from contrastive_ops.distributed.collectives import Tensors
-from contrastive_ops.distributed.lines import Lines, block, own_lines
+from contrastive_ops.distributed.lines import Lines, block, line_first, own_lines
 from contrastive_ops.ops import partial_gradients, partial_statistics
 from contrastive_ops.problem import Gradients, Problem, Statistics
 
 T = TypeVar("T")
-Inputs = Sequence[Tensor | None]  # queries, keys, scale, row_bias, col_bias
+Inputs = Sequence[Tensor | None]  # in the order of `Gradients`
 
 # how the shares of a line's lse and sum, over disjoint sets of pairs, become one
 MERGE: tuple[Combine, Combine] = (torch.logaddexp, torch.add)
@@ -27,7 +27,7 @@ MERGE: tuple[Combine, Combine] = (torch.logaddexp, torch.add)
 class Plan:
     """How one call is done: everything but its differentiable inputs."""
 
-    relations: Problem  # relations, directions and options; its tensors are empty
+    relations: Problem  # relations, directions and options; its differentiable inputs are empty
     backend: str | None
     carrier: Carrier
     rows_travel: bool  # the columns do otherwise
@@ -40,9 +40,16 @@ class Plan:
 
     def own(self, inputs: Inputs) -> tuple[Problem, Lines, Lines]:
         """This rank's problem and its (staying, travelling) lines."""
-        queries, keys, scale, row_bias, col_bias = inputs
+        queries, keys, scale, row_bias, col_bias, row_term, col_term = inputs
         assert queries is not None and keys is not None and scale is not None
-        problem = self.relations._replace(queries=queries, keys=keys, scale=scale, row_bias=row_bias, col_bias=col_bias)
+        problem = self.relations._replace(
+            queries=queries,
+            keys=keys,
+            scale=scale,
+            row_bias=row_bias,
+            col_bias=col_bias,
+            score=self.relations.score._replace(row_term=row_term, col_term=col_term),
+        )
         return problem, *self.by_role(*own_lines(problem, *self.starts))
 
 
@@ -86,7 +93,8 @@ def backward_pass(
     """
     problem, stay, travel = plan.own(inputs)
     carrier = plan.carrier
-    wanted_of_rows, wanted_of_columns = (wanted.queries, wanted.row_bias), (wanted.keys, wanted.col_bias)
+    wanted_of_rows = (wanted.queries, wanted.row_bias, wanted.row_term)
+    wanted_of_columns = (wanted.keys, wanted.col_bias, wanted.col_term)
     _, wanted_of_travel = plan.by_role(wanted_of_rows, wanted_of_columns)
     homeward = carrier.homeward([torch.add] * sum(wanted_of_travel)) if any(wanted_of_travel) else None
     # of a line: (lse, d_lse, d_sum)
@@ -103,19 +111,18 @@ def backward_pass(
         of_rows, of_columns = plan.by_role(knows, brought[0].unbind(1) if brought else ())
         merged, part_upstream = _statistics_and_upstream(part, of_rows, of_columns)
         gradients = partial_gradients(part, plan.backend, merged, part_upstream, state, wanted)
-        of_stay, of_visitors = plan.by_role(
-            _unbatched((gradients.queries, gradients.row_bias)), _unbatched((gradients.keys, gradients.col_bias))
-        )
-        own = _combined((torch.add, torch.add), own, of_stay)
+        of_stay, of_visitors = plan.by_role(*_gradients_of_lines(gradients))
+        own = _combined((torch.add,) * 3, own, of_stay)
         if homeward is not None:
             homeward.add(of_visitors)
         if gradients.scale is not None:
-            part_of_scale = gradients.scale.double()  # blocks cancel: the positives are in one of them
+            part_of_scale = gradients.scale.double()  # parts cancel: positives and negatives are in different blocks
             scale = part_of_scale if scale is None else scale + part_of_scale
     of_rows, of_columns = plan.by_role(own, () if homeward is None else homeward.arrived())
-    queries, row_bias = _placed(of_rows, wanted_of_rows)
-    keys, col_bias = _placed(of_columns, wanted_of_columns)
-    return Gradients(queries, keys, scale, row_bias, col_bias)
+    queries, row_bias, row_term = _placed(of_rows, wanted_of_rows)
+    keys, col_bias, col_term = _placed(of_columns, wanted_of_columns)
+    keys = None if keys is None else keys.movedim(0, -2)
+    return Gradients(queries, keys, scale, row_bias, col_bias, row_term, col_term)
 
 
 def _statistics_and_upstream(part: Problem, of_rows: Tensors, of_columns: Tensors) -> tuple[Statistics, Statistics]:
@@ -128,6 +135,15 @@ def _statistics_and_upstream(part: Problem, of_rows: Tensors, of_columns: Tensor
     row_lse, d_row_lse, d_row_sum = sides(of_rows, part.rows)
     col_lse, d_col_lse, d_col_sum = sides(of_columns, part.columns)
     return Statistics(row_lse, None, col_lse, None), Statistics(d_row_lse, d_row_sum, d_col_lse, d_col_sum)
+
+
+def _gradients_of_lines(gradients: Gradients) -> tuple[Tensors, Tensors]:
+    """Those of the (rows, columns), each `[n, ...]`."""
+    of_rows = _unbatched((gradients.queries, gradients.row_bias, gradients.row_term))
+    of_columns = _unbatched((gradients.keys, gradients.col_bias, gradients.col_term))
+    if gradients.keys is not None:
+        of_columns = (line_first(of_columns[0]), *of_columns[1:])
+    return of_rows, of_columns
 
 
 def _present(values: Sequence[Tensor | None]) -> Tensors:

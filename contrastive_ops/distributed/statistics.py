@@ -14,7 +14,7 @@ from contrastive_ops.distributed.agreement import Distribution, Task, Team, agre
 from contrastive_ops.distributed.carriers import AtOnce, Carrier, InTurns, first_lines
 from contrastive_ops.distributed.passes import Plan, backward_pass, forward_pass
 from contrastive_ops.ops.once import differentiable_once
-from contrastive_ops.ops.schema import differentiable_inputs
+from contrastive_ops.ops.schema import NUM_INPUTS, differentiable_inputs
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, Statistics, build_problem, statistics_dtype
 from contrastive_ops.relations import Relation, all_pairs
 
@@ -133,7 +133,7 @@ def statistics_of_team(task: Task, team: Team, distribution: Distribution) -> St
         wire_dtype=distribution.wire_dtype or problem.queries.dtype,
     )
     if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
-        return Statistics(*_DistributedStatistics.apply(*inputs, plan))  # type: ignore[no-untyped-call]
+        return Statistics(*_DistributedStatistics.apply(plan, *inputs))  # type: ignore[no-untyped-call]
     return forward_pass(plan, inputs, keep=False)[0]
 
 
@@ -150,15 +150,15 @@ def _rounded(problem: Problem, rows_travel: bool, wire_dtype: torch.dtype) -> Pr
 
 
 def _without_tensors(problem: Problem) -> Problem:
-    """The relations and options alone, for a graph to hold."""
+    """Relations, options and constants alone, for a graph to hold."""
     none = problem.scale.detach().new_empty((0,))
-    return problem._replace(queries=none, keys=none, scale=none, row_bias=None, col_bias=None)
+    score = problem.score._replace(row_term=None, col_term=None)
+    return problem._replace(queries=none, keys=none, scale=none, row_bias=None, col_bias=None, score=score)
 
 
 class _DistributedStatistics(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries, keys, scale, row_bias, col_bias, plan):  # type: ignore[no-untyped-def]
-        inputs = (queries, keys, scale, row_bias, col_bias)
+    def forward(ctx: Any, plan, *inputs):  # type: ignore[no-untyped-def]
         statistics, state, visitors = forward_pass(plan, inputs, keep=plan.carrier.keeps_visits)
         ctx.save_for_backward(*inputs, *statistics, state, *visitors)
         ctx.plan = plan
@@ -167,12 +167,12 @@ class _DistributedStatistics(torch.autograd.Function):
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *upstream):  # type: ignore[no-untyped-def]
-        saved = ctx.saved_tensors
-        inputs, statistics, state, visitors = saved[:5], Statistics(*saved[5:9]), saved[9], saved[10:]
+        inputs, saved = ctx.saved_tensors[:NUM_INPUTS], ctx.saved_tensors[NUM_INPUTS:]
+        statistics, (state, *visitors) = Statistics(*saved[:4]), saved[4:]
         # what every rank adds to a line's gradient is rounded once, at home
-        wanted = Wanted(*ctx.needs_input_grad[:5])._replace(dtype=statistics_dtype(inputs[0].dtype))
-        gradients = backward_pass(ctx.plan, inputs, statistics, Statistics(*upstream), state, visitors, wanted)
-        return *(
+        wanted = Wanted(*ctx.needs_input_grad[1:])._replace(dtype=statistics_dtype(inputs[0].dtype))
+        gradients = backward_pass(ctx.plan, inputs, statistics, Statistics(*upstream), state, tuple(visitors), wanted)
+        return None, *(
             None if gradient is None else gradient.to(value.dtype)
             for gradient, value in zip(gradients, inputs, strict=True)
-        ), None
+        )
