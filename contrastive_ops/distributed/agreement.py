@@ -54,6 +54,10 @@ class Distribution:
             )
         return (tuple(range(size)),)
 
+    def rows_travel(self, problem: Problem) -> bool:
+        """Shards of columns stay where they are. Else a frozen side travels: nothing has to come back for it."""
+        return self.strategy == "shard" or (problem.keys.requires_grad and not problem.queries.requires_grad)
+
 
 class Task(NamedTuple):
     """What this rank brings, validated: its own lines, and what else must be the same on every rank."""
@@ -64,11 +68,12 @@ class Task(NamedTuple):
 
 
 class Team(NamedTuple):
-    """The ranks whose lines meet in one score matrix, and how many rows and columns each has."""
+    """The ranks whose lines meet in one score matrix, how many rows and columns each has, and which of them travel."""
 
     ranks: Ranks
     row_counts: list[int]
     col_counts: list[int]
+    rows_travel: bool  # the columns do otherwise
 
 
 def agree(name: str, distribution: Distribution, prepare: Callable[[], Task]) -> tuple[Task, Team]:
@@ -96,8 +101,15 @@ def agree(name: str, distribution: Distribution, prepare: Callable[[], Task]) ->
         _raise_everywhere(everyone, failure, facts)
     assert task is not None
     members = next(members for members in groups if everyone.rank in members)
-    ranks = subgroup(everyone, members)
-    return task, Team(ranks, [row_counts[rank] for rank in members], [col_counts[rank] for rank in members])
+    team = Team(
+        ranks=subgroup(everyone, members),
+        row_counts=[row_counts[rank] for rank in members],
+        col_counts=[col_counts[rank] for rank in members],
+        rows_travel=distribution.rows_travel(task.problem),
+    )
+    if distribution.wire_dtype is not None:
+        task = task._replace(problem=_rounded(task.problem, team.rows_travel, distribution.wire_dtype))
+    return task, team
 
 
 def _common(distribution: Distribution, groups: tuple[tuple[int, ...], ...], task: Task) -> dict[str, object]:
@@ -122,6 +134,13 @@ def _common(distribution: Distribution, groups: tuple[tuple[int, ...], ...], tas
         ),
         **task.facts,
     }
+
+
+def _rounded(problem: Problem, rows_travel: bool, wire_dtype: torch.dtype) -> Problem:
+    """The travelling features as every rank sees them, their owner included; the gradient passes unrounded."""
+    features = problem.queries if rows_travel else problem.keys
+    rounded = features + (features.to(wire_dtype).to(features.dtype) - features).detach()
+    return problem._replace(queries=rounded) if rows_travel else problem._replace(keys=rounded)
 
 
 def _kinds(relation: Relation) -> tuple[tuple[str, int], ...]:

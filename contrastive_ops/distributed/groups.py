@@ -35,7 +35,7 @@ def rank_groups(
                 "of different sizes"
             )
         return tuple(tuple(range(start, start + group_size)) for start in range(0, size, group_size))
-    partition = tuple(tuple(members) for members in groups)
+    partition = tuple(tuple(sorted(members)) for members in groups)  # as process groups number them
     if sorted(rank for members in partition for rank in members) != list(range(size)) or () in partition:
         raise ValueError(f"groups must hold every rank of 0..{size - 1} exactly once, got {[list(g) for g in groups]}")
     return partition

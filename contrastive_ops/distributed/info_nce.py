@@ -69,7 +69,7 @@ def info_nce(
     task, team = agree("info_nce", distribution, prepare)
     row_lse, positive, _, _ = statistics_of_team(task, team, distribution)
     if positive is None:
-        positive = paired_scores(queries, keys, task.problem.scale)
+        positive = paired_scores(task.problem.queries, keys, task.problem.scale)
     assert row_lse is not None
     return mean_over_ranks(cross_entropy_of_positive(row_lse, positive), group=group, grad_reduction=grad_reduction)
 

@@ -118,17 +118,13 @@ def local_problem(
 def statistics_of_team(task: Task, team: Team, distribution: Distribution) -> Statistics:
     """The statistics of this rank's lines over those of all ranks of the team. All of them call it together."""
     problem = task.problem
-    # a frozen side travels: nothing has to come back for it. Shards of columns stay where they are.
-    rows_travel = distribution.strategy == "shard" or (problem.keys.requires_grad and not problem.queries.requires_grad)
-    counts = team.row_counts if rows_travel else team.col_counts
-    if distribution.wire_dtype is not None:
-        problem = _rounded(problem, rows_travel, distribution.wire_dtype)
+    counts = team.row_counts if team.rows_travel else team.col_counts
     inputs = differentiable_inputs(problem)
     plan = Plan(
         relations=_without_tensors(problem),
         backend=task.backend,
         carrier=carrier_for(distribution, counts, team),
-        rows_travel=rows_travel,
+        rows_travel=team.rows_travel,
         starts=(first_lines(team.row_counts)[team.ranks.rank], first_lines(team.col_counts)[team.ranks.rank]),
         wire_dtype=distribution.wire_dtype or problem.queries.dtype,
     )
@@ -140,13 +136,6 @@ def statistics_of_team(task: Task, team: Team, distribution: Distribution) -> St
 def carrier_for(distribution: Distribution, counts: Sequence[int], team: Team) -> Carrier:
     """Moves lines, of which the ranks of the team have so many each."""
     return InTurns(counts, team.ranks) if distribution.strategy == "ring" else AtOnce(counts, team.ranks)
-
-
-def _rounded(problem: Problem, rows_travel: bool, wire_dtype: torch.dtype) -> Problem:
-    """The travelling features as every rank sees them, their owner included; the gradient passes unrounded."""
-    features = problem.queries if rows_travel else problem.keys
-    rounded = features + (features.to(wire_dtype).to(features.dtype) - features).detach()
-    return problem._replace(queries=rounded) if rows_travel else problem._replace(keys=rounded)
 
 
 def _without_tensors(problem: Problem) -> Problem:
