@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import contrastive_ops
-from contrastive_ops import different, distributed, same
+from contrastive_ops import diagonal, different, distributed, same
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.testing import make_pairs
 
@@ -69,7 +69,6 @@ class Loss(NamedTuple):
 
     one: Callable[[Leaves], tuple[Tensor, Tensor | int]]  # (sum of the losses, how many the mean is over)
     many: Callable[..., Tensor]  # (leaves of a rank, how it is distributed)
-    can_round: bool = True  # whether it has a wire_dtype
 
 
 def _frozen(x: Leaves, *names: str) -> Leaves:
@@ -85,6 +84,27 @@ def _clip(label_smoothing: float = 0.0, frozen: tuple[str, ...] = ()) -> Loss:
     def many(x: Leaves, **how: object) -> Tensor:
         x = _frozen(x, *frozen)
         return distributed.clip_loss(x["images"], x["texts"], x["scale"], label_smoothing=label_smoothing, **how)
+
+    return Loss(one, many)
+
+
+def _clip_without_duplicates() -> Loss:
+    """Items of one label do not compete."""
+
+    def one(x: Leaves) -> tuple[Tensor, int]:
+        row_lse, positive, col_lse, _ = contrastive_ops.similarity_statistics(
+            x["images"],
+            x["texts"],
+            scale=x["scale"],
+            candidates=different(x["labels"]),
+            positives=diagonal(),
+            columns=True,
+        )
+        losses = cross_entropy_of_positive(torch.stack((row_lse, col_lse)), positive) / 2
+        return losses.sum(), losses.shape[1]
+
+    def many(x: Leaves, **how: object) -> Tensor:
+        return distributed.clip_loss(x["images"], x["texts"], x["scale"], negatives=different(x["labels"]), **how)
 
     return Loss(one, many)
 
@@ -145,6 +165,7 @@ LOSSES = {
     "clip_smoothed": _clip(label_smoothing=0.1),
     "clip_frozen_images": _clip(frozen=("images",)),
     "clip_frozen_texts": _clip(label_smoothing=0.1, frozen=("texts",)),
+    "clip_without_duplicates": _clip_without_duplicates(),
     "info_nce": _info_nce(),
     "info_nce_bank": _info_nce(negatives="classes"),
     "sup_con": _sup_con(),

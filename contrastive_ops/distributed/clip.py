@@ -13,10 +13,10 @@ from contrastive_ops.distributed.collectives import SumOverRanks
 from contrastive_ops.distributed.convention import mean_over_ranks
 from contrastive_ops.distributed.statistics import local_problem, statistics_of_team
 from contrastive_ops.losses._common import check_pairs
-from contrastive_ops.losses.clip import check_label_smoothing
+from contrastive_ops.losses._smoothing import check_label_smoothing, smooth
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
-from contrastive_ops.relations import diagonal, off_diagonal
+from contrastive_ops.relations import Relation, diagonal, off_diagonal
 
 
 def clip_loss(
@@ -30,6 +30,7 @@ def clip_loss(
     groups: Sequence[Sequence[int]] | None = None,
     grad_reduction: str = "mean",
     label_smoothing: float = 0.0,
+    negatives: Relation | None = None,
     wire_dtype: torch.dtype | None = None,
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
@@ -43,6 +44,8 @@ def clip_loss(
         logit_scale: the same number on every rank; a tensor receives its gradient.
         strategy, group, group_size, groups, grad_reduction, wire_dtype: see `contrastive_ops.distributed`.
         label_smoothing: e in [0, 1), spread over the candidates of all ranks (of the rank group with "grouped").
+        negatives: pairs (i, j != i) that compete, None for all. `different(ids)` with this rank's ids `[n]` leaves
+            duplicates out of each other's negatives, on whatever ranks they are.
         workspace_bytes, backend: as in one process.
 
     Returns:
@@ -60,7 +63,7 @@ def clip_loss(
             image_features,
             text_features,
             scale=logit_scale,
-            candidates=off_diagonal(),
+            candidates=off_diagonal() if negatives is None else negatives & off_diagonal(),
             positives=diagonal(),
             columns=True,
             workspace_bytes=workspace_bytes,
@@ -77,5 +80,5 @@ def clip_loss(
         sums: Tensor = SumOverRanks.apply(torch.stack((image.sum(0), text.sum(0))), team.ranks)  # type: ignore[no-untyped-call]
         mean_image, mean_text = sums / max(sum(team.row_counts), 1)
         means = task.problem.scale * ((image * mean_text).sum(1) + (text * mean_image).sum(1)) / 2
-        losses = losses + label_smoothing * (positive - means)
+        losses = smooth(losses, positive, means, label_smoothing)
     return mean_over_ranks(losses, group=group, grad_reduction=grad_reduction)

@@ -12,7 +12,7 @@ from contrastive_ops.distributed.agreement import Distribution, Task, agree
 from contrastive_ops.distributed.convention import mean_over_ranks
 from contrastive_ops.distributed.statistics import carrier_for, local_problem, statistics_of_team
 from contrastive_ops.losses._common import inverse_temperature
-from contrastive_ops.losses.sup_con import losses_of_anchors, occurrences
+from contrastive_ops.losses._counts import count_same
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import off_diagonal, same
 
@@ -70,8 +70,10 @@ def sup_con(
     assert row_lse is not None and positive_sum is not None
     labels = labels.to(torch.int64)
     visits = carrier_for(distribution, team.col_counts, team).visits((labels,))
-    count = torch.zeros_like(labels).sub(1)  # all of the label, without the anchor itself
+    count = torch.full_like(labels, -1)  # without the anchor itself
     for (visiting,) in visits:
-        count += occurrences(labels, visiting)
-    losses, has_positive = losses_of_anchors(row_lse, positive_sum, count)
+        count += count_same(labels, visiting)
+    has_positive = count > 0
+    # an anchor alone in all batches has lse = -inf: replaced before it meets a gradient
+    losses = row_lse.masked_fill(~has_positive, 0.0) - positive_sum / count.clamp(min=1)
     return mean_over_ranks(losses, has_positive, group=group, grad_reduction=grad_reduction)

@@ -44,7 +44,10 @@ def clip_loss(
     """
     check_reduction(reduction)
     check_pairs("image_features", image_features, "text_features", text_features)
-    check_label_smoothing(label_smoothing)
+    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, (int, float)):
+        raise TypeError(f"label_smoothing must be a float in [0, 1), got {type(label_smoothing).__name__}")
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
     statistics = similarity_statistics(
         image_features,
         text_features,
@@ -70,14 +73,6 @@ def clip_loss(
     if reduction == "none":
         return losses.mean(0)
     return reduce(losses, reduction) if reduction == "mean" else losses.sum() / 2
-
-
-def check_label_smoothing(label_smoothing: float) -> None:
-    """Raise unless it is a number in [0, 1)."""
-    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, (int, float)):
-        raise TypeError(f"label_smoothing must be a float in [0, 1), got {type(label_smoothing).__name__}")
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
 
 
 class ClipLoss(nn.Module):

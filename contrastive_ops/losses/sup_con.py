@@ -57,25 +57,21 @@ def sup_con(
         backend=backend,
     )
     assert row_lse is not None and positive_sum is not None
-    losses, has_positive = losses_of_anchors(row_lse, positive_sum, occurrences(labels, labels) - 1)
+    count = _others_of_same_label(labels)
+    has_positive = count > 0
+    # an anchor alone in the batch has lse = -inf: replaced before it meets a gradient
+    losses = row_lse.masked_fill(~has_positive, 0.0) - positive_sum / count.clamp(min=1)
     if reduction == "mean":
         return losses.sum() / has_positive.sum().clamp(min=1)
     return reduce(losses, reduction)
 
 
-def losses_of_anchors(row_lse: Tensor, positive_sum: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """(loss_i, whether anchor i has a positive), `[N]` each, from the statistics and |P(i)|."""
-    has_positive = count > 0
-    # an anchor alone in the batch has lse = -inf: replaced before it meets a gradient
-    return row_lse.masked_fill(~has_positive, 0.0) - positive_sum / count.clamp(min=1), has_positive
-
-
-def occurrences(labels: Tensor, among: Tensor) -> Tensor:
-    """How often each label occurs among others, `[N]`; by sorting, so that shapes do not depend on the data."""
-    ordered = among.sort().values
+def _others_of_same_label(labels: Tensor) -> Tensor:
+    """|P(i)|, [N]; by sorting, so that shapes do not depend on the data."""
+    ordered = labels.sort().values
     first = torch.searchsorted(ordered, labels, right=False)
     last = torch.searchsorted(ordered, labels, right=True)
-    return last - first
+    return last - first - 1
 
 
 class SupConLoss(TemperatureLoss):
