@@ -21,16 +21,18 @@ HERE = Path(__file__).resolve().parent
 TIMEOUT = timedelta(seconds=60)
 
 
-def run(function: str, world: int, directory: Path, timeout: float = 300.0) -> list[Any]:
-    """What `function(rank, world)` returned on every rank; AssertionError with the output where one failed."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "distributed_ranks.py"), function, str(world), str(directory)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [torch.load(_result(directory, rank)) for rank in range(world)]
+def run(function: str, world: int, directory: Path, timeout: float = 300.0) -> None:
+    """Run `function(rank, world)` on every rank; what it returns and what it prints stay in the directory."""
+    with open(directory / "output.txt", "w") as output:
+        command = [sys.executable, str(HERE / "distributed_ranks.py"), function, str(world), str(directory)]
+        subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=timeout)
+
+
+def results(directory: Path, world: int) -> list[Any]:
+    """What the function returned on every rank; AssertionError with the output where it did not."""
+    files = [_result(directory, rank) for rank in range(world)]
+    assert all(file.exists() for file in files), (directory / "output.txt").read_text()
+    return [torch.load(file) for file in files]
 
 
 def start(rank: int, world: int, store: Path, timeout: timedelta = TIMEOUT) -> None:

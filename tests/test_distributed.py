@@ -1,35 +1,12 @@
 """Losses over several gloo processes: value and gradients of one process on the concatenated batch."""
 
-import distributed_ranks
 import pytest
 import torch
-from distributed_cases import cases
+from distributed_cases import cases, run
 from distributed_losses import expected, make_leaves
-from filelock import FileLock
 
 WORLDS = (1, 2, 3, 4)
 ALL = [(world, case) for world in WORLDS for case in cases(world)]
-
-
-@pytest.fixture(scope="session")
-def results(tmp_path_factory, worker_id):
-    """`results(world)`: of every rank by case; each world runs once, also where tests are spread over workers."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
-    loaded = {}
-
-    def of(world):
-        if world not in loaded:
-            directory = shared / f"world{world}"
-            with FileLock(shared / f"world{world}.lock"):
-                if not (directory / "done").exists():
-                    directory.mkdir()
-                    distributed_ranks.run("distributed_cases:run", world, directory)
-                    (directory / "done").touch()
-            loaded[world] = [torch.load(directory / f"rank{rank}.pt") for rank in range(world)]
-        return loaded[world]
-
-    return of
 
 
 def assembled(case, name, of_ranks):
@@ -46,8 +23,8 @@ def relative_error(got, truth):
 
 
 @pytest.mark.parametrize("world, case", ALL, ids=[f"{world}-{case}" for world, case in ALL])
-def test_equals_one_process(world, case, results):
-    found = [of_rank[str(case)] for of_rank in results(world)]
+def test_equals_one_process(world, case, ranks_of):
+    found = [of_rank[str(case)] for of_rank in ranks_of(run, world)]
     for first, second in found:
         for name in first:
             assert torch.equal(first[name], second[name]), f"{name} differs from run to run"
