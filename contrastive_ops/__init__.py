@@ -2,15 +2,26 @@
 
 from contrastive_ops.losses import (
     ClipLoss,
+    GramLoss,
     InfoNCELoss,
     NTXentLoss,
     SupConLoss,
     clip_loss,
+    gram_loss,
+    gram_negatives,
     info_nce,
     nt_xent,
     sup_con,
 )
-from contrastive_ops.ops import merge_lse, similarity_statistics, streamed_row_lse, summed_row_cross_entropy
+from contrastive_ops.ops import (
+    gram_nearest,
+    gram_volume,
+    merge_lse,
+    similarity_statistics,
+    streamed_row_lse,
+    summed_row_cross_entropy,
+    volume_statistics,
+)
 from contrastive_ops.problem import Statistics
 from contrastive_ops.relations import Relation, all_pairs, diagonal, different, off_diagonal, same
 
@@ -18,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ClipLoss",
+    "GramLoss",
     "InfoNCELoss",
     "NTXentLoss",
     "Relation",
@@ -27,6 +39,10 @@ __all__ = [
     "clip_loss",
     "diagonal",
     "different",
+    "gram_loss",
+    "gram_nearest",
+    "gram_negatives",
+    "gram_volume",
     "info_nce",
     "merge_lse",
     "nt_xent",
@@ -36,4 +52,5 @@ __all__ = [
     "streamed_row_lse",
     "summed_row_cross_entropy",
     "sup_con",
+    "volume_statistics",
 ]

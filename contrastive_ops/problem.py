@@ -179,8 +179,11 @@ def _check_queries_and_keys(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tens
     return queries, keys
 
 
-def check_modalities(anchor: Tensor, modalities: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """(anchor, modalities) after autocast; raise unless they are `[M, D]` and 1 to 7 of `[N, D]` (or `[B, ., D]`)."""
+def check_modalities(
+    anchor: Tensor, modalities: Sequence[Tensor], *, paired: bool = False
+) -> tuple[Tensor, list[Tensor]]:
+    """(anchor, modalities) after autocast; raise unless they are `[M, D]` and 1 to 7 of `[N, D]` (or `[B, ., D]`), all
+    of one shape if `paired`."""
     check_embeddings("anchor", anchor)
     if isinstance(modalities, Tensor) or not isinstance(modalities, Sequence):
         raise TypeError(f"modalities must be a sequence of tensors, got {type(modalities).__name__}: pass [modality]")
@@ -207,6 +210,8 @@ def check_modalities(anchor: Tensor, modalities: Sequence[Tensor]) -> tuple[Tens
             )
         if modality.shape != cast[0].shape:
             raise ValueError(f"all modalities must have one shape, got {_shape(cast[0])} and {_shape(modality)}")
+    if paired and anchor.shape != cast[0].shape:
+        raise ValueError(f"anchor and modalities must match row by row, got {_shape(anchor)} and {_shape(cast[0])}")
     return anchor, cast
 
 
@@ -225,6 +230,13 @@ def check_embeddings(name: str, value: Tensor) -> None:
         raise ValueError(f"{name} must be [rows, D] or [B, rows, D], got shape {_shape(value)}")
     if value.shape[-1] < 1:
         raise ValueError(f"{name} must have an embedding size D >= 1, got shape {_shape(value)}")
+
+
+def check_matrix(name: str, value: Tensor) -> None:
+    """Raise unless `value` is `[N, D]` embeddings."""
+    check_embeddings(name, value)
+    if value.dim() != 2:
+        raise ValueError(f"{name} must be [N, D], got shape {_shape(value)}")
 
 
 def autocast(value: Tensor) -> Tensor:

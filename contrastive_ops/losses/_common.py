@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from contrastive_ops.problem import autocast, check_embeddings, check_scale, statistics_dtype
+from contrastive_ops.problem import autocast, check_matrix, check_scale, statistics_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -49,9 +49,7 @@ def paired_scores(queries: Tensor, keys: Tensor, scale: float | Tensor) -> Tenso
 def check_pairs(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:
     """Raise unless both are `[N, D]` tensors of one shape."""
     for name, value in ((first_name, first), (second_name, second)):
-        check_embeddings(name, value)
-        if value.dim() != 2:
-            raise ValueError(f"{name} must be [N, D], got shape {tuple(value.shape)}")
+        check_matrix(name, value)
     if autocast(first).dtype != autocast(second).dtype:
         raise TypeError(
             f"{first_name} and {second_name} must share one dtype, got {first.dtype} and {second.dtype}: cast one"

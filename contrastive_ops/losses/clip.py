@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from contrastive_ops.losses._common import check_pairs, check_reduction, reduce
+from contrastive_ops.losses._smoothing import check_label_smoothing, smooth
 from contrastive_ops.ops import cross_entropy_of_positive, similarity_statistics
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_scale
 from contrastive_ops.relations import diagonal, off_diagonal
@@ -44,10 +45,7 @@ def clip_loss(
     """
     check_reduction(reduction)
     check_pairs("image_features", image_features, "text_features", text_features)
-    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, (int, float)):
-        raise TypeError(f"label_smoothing must be a float in [0, 1), got {type(label_smoothing).__name__}")
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+    check_label_smoothing(label_smoothing)
     statistics = similarity_statistics(
         image_features,
         text_features,
@@ -64,12 +62,12 @@ def clip_loss(
     # [2, N]: both directions; s_ii is the same number for row i and column i
     losses = cross_entropy_of_positive(torch.stack((row_lse, col_lse)), positive)
     if label_smoothing:
-        # CE with smoothing = CE + e * (s_ii - mean_j s_ij); the mean needs no tile: scale * <image_i, mean_j text_j>
+        # the mean needs no tile: scale * <image_i, mean_j text_j>
         image, text = (autocast(x).to(losses.dtype) for x in (image_features, text_features))
         scale = check_scale(logit_scale, losses.device, losses.dtype)
         # elementwise products: autocast would round a matmul
         means = scale * ((image * text.mean(0)).sum(1) + (text * image.mean(0)).sum(1)) / 2
-        losses = losses + label_smoothing * (positive - means)
+        losses = smooth(losses, positive, means, label_smoothing)
     if reduction == "none":
         return losses.mean(0)
     return reduce(losses, reduction) if reduction == "mean" else losses.sum() / 2

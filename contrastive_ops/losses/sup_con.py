@@ -8,7 +8,7 @@ from torch import Tensor
 from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import TemperatureLoss
 from contrastive_ops.ops import similarity_statistics
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_embeddings
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
 from contrastive_ops.relations import off_diagonal, same
 
 
@@ -44,9 +44,7 @@ def sup_con(
         ValueError, TypeError: for shapes, dtypes or options that do not fit, naming got and expected.
     """
     check_reduction(reduction)
-    check_embeddings("features", features)
-    if features.dim() != 2:
-        raise ValueError(f"features must be [N, D], got shape {tuple(features.shape)}")
+    check_matrix("features", features)
     row_lse, positive_sum, _, _ = similarity_statistics(
         features,
         features,

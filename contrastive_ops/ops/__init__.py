@@ -1,7 +1,8 @@
 """Differentiable primitives that the losses are made of."""
 
-from contrastive_ops.ops.gram_volume import gram_volume
 from contrastive_ops.ops.merge import merge_lse
+from contrastive_ops.ops.nearest_volume import gram_nearest
+from contrastive_ops.ops.paired_volume import gram_volume
 from contrastive_ops.ops.partial import partial_gradients, partial_statistics
 from contrastive_ops.ops.row_cross_entropy import cross_entropy_of_positive, summed_row_cross_entropy
 from contrastive_ops.ops.statistics import similarity_statistics
@@ -10,6 +11,7 @@ from contrastive_ops.ops.volume_statistics import volume_statistics
 
 __all__ = [
     "cross_entropy_of_positive",
+    "gram_nearest",
     "gram_volume",
     "merge_lse",
     "partial_gradients",

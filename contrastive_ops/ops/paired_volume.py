@@ -33,11 +33,7 @@ def gram_volume(anchor: Tensor, modalities: Sequence[Tensor]) -> Tensor:
     Raises:
         ValueError, TypeError: naming got and expected, before any work is done.
     """
-    anchor, modalities = check_modalities(anchor, modalities)
-    if modalities[0].shape != anchor.shape:
-        raise ValueError(
-            f"anchor and modalities must match row by row, got {tuple(anchor.shape)} and {tuple(modalities[0].shape)}"
-        )
+    anchor, modalities = check_modalities(anchor, modalities, paired=True)
     volume: Tensor = _GramVolume.apply(*modalities, anchor)  # type: ignore[no-untyped-call]
     return volume
 

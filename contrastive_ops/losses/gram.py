@@ -1,0 +1,127 @@
+"""GRAM: contrast by the volume that all modalities of an item span (Cicchetti et al. 2025, arXiv 2412.11959)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._module import TemperatureLoss
+from contrastive_ops.losses._smoothing import check_label_smoothing, smooth
+from contrastive_ops.ops import cross_entropy_of_positive, gram_volume, volume_statistics
+from contrastive_ops.problem import (
+    DEFAULT_WORKSPACE_BYTES,
+    check_matrix,
+    check_modalities,
+    check_scale,
+    statistics_dtype,
+)
+from contrastive_ops.relations import off_diagonal
+
+
+def gram_loss(
+    anchor: Tensor,
+    modalities: Sequence[Tensor],
+    *,
+    temperature: float | Tensor = 0.07,
+    label_smoothing: float = 0.0,
+    detach_keys: bool = False,
+    absolute: bool = False,
+    reduction: str = "mean",
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> Tensor:
+    """Mean of two cross-entropies over volumes: anchor i among the tuples j, and tuple i among the anchors j.
+
+        V_ij = sqrt(det Gram(a_i, x^1_j, ..., x^K_j))        s_ij = -V_ij / temperature
+        loss_i = ( CE(s_i., target i) + CE(s_.i, target i) ) / 2
+
+    The volumes of matching tuples, which training makes small, are computed apart and in float64 (`gram_volume`); those
+    of all other pairs tile by tile (`volume_statistics`).
+
+    Args:
+        anchor: `[N, D]`, the modality that all are tied to (text, in the paper), usually L2-normalised.
+        modalities: a sequence of 1 to 7 tensors `[N, D]`; row i of each belongs to anchor i. They move together: a
+            negative is the whole tuple of another item.
+        temperature: divides the volumes; float or one-element tensor, which receives its gradient.
+        label_smoothing: e in [0, 1): the target keeps 1 - e, and e is spread over all N candidates (0.1 in the paper).
+        detach_keys: stop the gradient into the candidates, as GRAM's training code does: an anchor learns from its row
+            alone, a tuple from its column alone. Two passes instead of one.
+        absolute: see `volume_statistics`.
+        reduction: "mean", "sum", or "none" for the per-item losses `[N]`.
+        workspace_bytes: budget for scores kept from forward for backward.
+        backend: see `similarity_statistics`.
+
+    Returns:
+        float32 (float64 for float64 inputs). Nothing is detached unless asked for. N = 0 and N = 1 give 0.
+
+    Raises:
+        ValueError, TypeError: for shapes, dtypes or options that do not fit, naming got and expected.
+    """
+    check_reduction(reduction)
+    check_label_smoothing(label_smoothing)
+    check_matrix("anchor", anchor)
+    anchor, modalities = check_modalities(anchor, modalities, paired=True)
+    scale = check_scale(inverse_temperature(temperature), anchor.device, statistics_dtype(anchor.dtype)).neg()
+    options = {"absolute": absolute, "workspace_bytes": workspace_bytes, "backend": backend}
+    if detach_keys:
+        fixed_anchor, fixed = anchor.detach(), [modality.detach() for modality in modalities]
+        losses = [
+            *_cross_entropies(anchor, fixed, scale, label_smoothing, rows=True, columns=False, **options),
+            *_cross_entropies(fixed_anchor, modalities, scale, label_smoothing, rows=False, columns=True, **options),
+        ]
+    else:
+        losses = _cross_entropies(anchor, modalities, scale, label_smoothing, rows=True, columns=True, **options)
+    return reduce(torch.stack(losses).mean(0), reduction)
+
+
+def _cross_entropies(
+    anchor: Tensor, modalities: Sequence[Tensor], scale: Tensor, label_smoothing: float, **options: Any
+) -> list[Tensor]:
+    """`[N]` for each direction that is asked for."""
+    statistics = volume_statistics(
+        anchor,
+        modalities,
+        scale=scale,
+        candidates=off_diagonal(),
+        positives=off_diagonal() if label_smoothing else None,
+        **options,
+    )
+    positive = scale * gram_volume(anchor, modalities)
+    losses = []
+    for lse, other_scores in (
+        (statistics.row_lse, statistics.row_sum),
+        (statistics.col_lse, statistics.col_sum),
+    ):
+        if lse is None:
+            continue
+        loss = cross_entropy_of_positive(lse, positive)
+        if other_scores is not None:
+            loss = smooth(loss, positive, (other_scores + positive) / anchor.shape[0], label_smoothing)
+        losses.append(loss)
+    return losses
+
+
+class GramLoss(TemperatureLoss):
+    """`gram_loss` as a module: `GramLoss(temperature=0.07, label_smoothing=0.1)(anchor, modalities)`."""
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, detach_keys: bool = False, absolute: bool = False, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.label_smoothing = label_smoothing
+        self.detach_keys = detach_keys
+        self.absolute = absolute
+
+    def forward(self, anchor: Tensor, modalities: Sequence[Tensor]) -> Tensor:
+        return gram_loss(
+            anchor,
+            modalities,
+            label_smoothing=self.label_smoothing,
+            detach_keys=self.detach_keys,
+            absolute=self.absolute,
+            **self.options(),
+        )
