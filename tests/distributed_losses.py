@@ -129,6 +129,25 @@ def _sup_con() -> Loss:
     return Loss(one, lambda x, **how: distributed.sup_con(x["images"], x["labels"], temperature=1 / x["scale"], **how))
 
 
+def _gram(label_smoothing: float = 0.0, detach_keys: bool = False) -> Loss:
+    options = {"label_smoothing": label_smoothing, "detach_keys": detach_keys}
+
+    def arguments(x: Leaves) -> tuple[Tensor, list[Tensor]]:
+        return x["images"], [x["texts"], x["audios"]]
+
+    def one(x: Leaves) -> tuple[Tensor, int]:
+        total = contrastive_ops.gram_loss(
+            *arguments(x), temperature=1 / x["scale"], reduction="sum", backend="eager", **options
+        )
+        return total, len(x["images"])
+
+    def many(x: Leaves, **how: object) -> Tensor:
+        how["backend"] = "eager"
+        return distributed.gram_loss(*arguments(x), temperature=1 / x["scale"], **options, **how)
+
+    return Loss(one, many)
+
+
 def _with_biases() -> Loss:
     """A loss of one's own: items against classes, ids on both sides, biases on both sides, both directions."""
 
@@ -169,6 +188,8 @@ LOSSES = {
     "info_nce": _info_nce(),
     "info_nce_bank": _info_nce(negatives="classes"),
     "sup_con": _sup_con(),
+    "gram": _gram(label_smoothing=0.1),
+    "gram_detached": _gram(detach_keys=True),
     "with_biases": _with_biases(),
 }
 

@@ -19,7 +19,9 @@ def assembled(case, name, of_ranks):
 
 
 def relative_error(got, truth):
-    return float((got.double() - truth.double()).norm() / truth.double().norm().clamp(min=1e-30))
+    return float(
+        (got.detach().double() - truth.detach().double()).norm() / truth.detach().double().norm().clamp(min=1e-30)
+    )
 
 
 @pytest.mark.parametrize("world, case", ALL, ids=[f"{world}-{case}" for world, case in ALL])

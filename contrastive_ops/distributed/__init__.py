@@ -24,8 +24,9 @@ do not, the rows travel in their place ("gather", "ring"), because nothing has t
 from contrastive_ops.distributed.cached import cached_loss
 from contrastive_ops.distributed.clip import clip_loss
 from contrastive_ops.distributed.convention import mean_over_ranks
+from contrastive_ops.distributed.gram import gram_loss
 from contrastive_ops.distributed.info_nce import info_nce
 from contrastive_ops.distributed.statistics import similarity_statistics
 from contrastive_ops.distributed.sup_con import sup_con
 
-__all__ = ["cached_loss", "clip_loss", "info_nce", "mean_over_ranks", "similarity_statistics", "sup_con"]
+__all__ = ["cached_loss", "clip_loss", "gram_loss", "info_nce", "mean_over_ranks", "similarity_statistics", "sup_con"]
