@@ -29,7 +29,8 @@ class TwoTowers(nn.Module):
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for tower in (self.image, self.text):
-                tower.weight.copy_(torch.randn(tower.weight.shape, generator=generator))
+                for parameter in tower.parameters():
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator))
 
     def forward(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image = F.normalize(self.image(self.dropout(images)), dim=1)

@@ -7,7 +7,7 @@ from distributed_trainers import STRATEGIES, TwoTowers, batch_of, gradients, run
 
 from contrastive_ops import clip_loss, distributed
 
-WORLDS = (2, 3)
+WORLDS = (3,)
 
 
 @pytest.fixture(scope="module")
