@@ -26,7 +26,7 @@ def run(function: str, world: int, directory: Path, timeout: float = 300.0) -> N
     with open(directory / "output.txt", "w") as output:
         command = [sys.executable, str(HERE / "distributed_ranks.py"), function, str(world), str(directory)]
         # memory that dies goes back to the system at once, so that peaks are those of what is alive
-        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 16), "PYTHONPATH": str(HERE.parent)}
         subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=timeout, env=environment)
 
 
