@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from typing import Any
 
 # before triton is imported: its kernels then run in its interpreter, on CPU tensors, each product on one thread
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import distributed_ranks
 import emulated_cuda
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from contrastive_ops.backends import BACKENDS, cpu
@@ -114,3 +118,25 @@ def threads_and_seed() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def ranks_of(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., list[Any]]:
+    """`ranks_of(function, world)`: what `function(rank, world)` returns on each of so many ranks.
+
+    The processes run once, also where tests are spread over workers.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+
+    @functools.cache
+    def ranks_of(function: Callable[[int, int], Any], world: int) -> list[Any]:
+        name = f"{function.__module__}:{function.__name__}"
+        directory = shared / f"{name}-{world}"
+        with FileLock(f"{directory}.lock"):
+            if not directory.exists():
+                directory.mkdir()
+                distributed_ranks.run(name, world, directory)
+        return distributed_ranks.results(directory, world)
+
+    return ranks_of

@@ -9,7 +9,7 @@ PACKAGE = Path(contrastive_ops.__file__).parent
 REPOSITORY = Path(__file__).parent.parent
 
 # from the top to the bottom; a module imports from its own layer or from one below
-LAYERS = ("losses", "ops", "backends", "problem", "relations", "scores")
+LAYERS = ("distributed", "losses", "ops", "backends", "problem", "relations", "scores")
 ROOT = "__init__"  # the package itself re-exports from every layer
 BESIDE = {"testing": {"relations"}}  # outside the stack: who may be imported
 NATIVE = "_native"  # the extension belongs to one backend alone
@@ -90,3 +90,9 @@ def test_kernels_are_free_of_torch():
     for path in sources:
         text = path.read_text(encoding="utf-8")
         assert "torch/" not in text and "ATen" not in text and "c10" not in text, path
+
+
+def test_only_the_distributed_layer_knows_of_ranks():
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] != "distributed":
+            assert "torch.distributed" not in path.read_text(encoding="utf-8"), path

@@ -3,6 +3,7 @@
 from contrastive_ops.ops.merge import merge_lse, merged_along
 from contrastive_ops.ops.nearest_volume import gram_nearest
 from contrastive_ops.ops.paired_volume import gram_volume
+from contrastive_ops.ops.partial import partial_gradients, partial_statistics
 from contrastive_ops.ops.row_cross_entropy import cross_entropy_of_positive, summed_row_cross_entropy
 from contrastive_ops.ops.softmax_mean import softmax_mean
 from contrastive_ops.ops.statistics import similarity_statistics
@@ -15,6 +16,8 @@ __all__ = [
     "gram_volume",
     "merge_lse",
     "merged_along",
+    "partial_gradients",
+    "partial_statistics",
     "similarity_statistics",
     "softmax_mean",
     "streamed_row_lse",

@@ -1,0 +1,176 @@
+"""Before any tensor moves, every rank checks its own input and all learn whether all agree: all go on, or all raise.
+
+One all-gather of four integers: did this rank refuse its input, a digest of what must be the same everywhere, and its
+numbers of rows and columns. Texts travel only where something is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from contrastive_ops.backends import select_backend
+from contrastive_ops.distributed.collectives import Ranks, all_gather_lines
+from contrastive_ops.distributed.convention import check_grad_reduction
+from contrastive_ops.distributed.groups import rank_groups, subgroup
+from contrastive_ops.ops.schema import differentiable_inputs
+from contrastive_ops.problem import Gradients, Problem
+from contrastive_ops.relations import Relation
+
+STRATEGIES = ("gather", "ring", "shard", "grouped")
+WIRE_DTYPES = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The options that all distributed functions share."""
+
+    strategy: str
+    group: dist.ProcessGroup | None = None
+    group_size: int | None = None
+    groups: Sequence[Sequence[int]] | None = None
+    wire_dtype: torch.dtype | None = None
+    grad_reduction: str = "mean"
+
+    def check(self, size: int) -> tuple[tuple[int, ...], ...]:
+        """The rank groups of a process group of that size; raises for options that do not fit."""
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {self.strategy!r}")
+        if self.wire_dtype not in (None, *WIRE_DTYPES):
+            raise ValueError(f"wire_dtype must be None, torch.float16 or torch.bfloat16, got {self.wire_dtype}")
+        check_grad_reduction(self.grad_reduction)
+        if self.strategy == "grouped":
+            return rank_groups(size, self.group_size, self.groups)
+        if self.group_size is not None or self.groups is not None:
+            raise ValueError(
+                f'group_size and groups belong to strategy "grouped", got strategy={self.strategy!r} '
+                f"with group_size={self.group_size}, groups={self.groups}"
+            )
+        return (tuple(range(size)),)
+
+    def rows_travel(self, problem: Problem) -> bool:
+        """Shards of columns stay where they are. Else a frozen side travels: nothing has to come back for it."""
+        return self.strategy == "shard" or (problem.keys.requires_grad and not problem.queries.requires_grad)
+
+
+class Task(NamedTuple):
+    """What this rank brings, validated: its own lines, and what else must be the same on every rank."""
+
+    problem: Problem
+    backend: str | None
+    facts: dict[str, object]
+
+
+class Team(NamedTuple):
+    """The ranks whose lines meet in one score matrix, how many rows and columns each has, and which of them travel."""
+
+    ranks: Ranks
+    row_counts: list[int]
+    col_counts: list[int]
+    rows_travel: bool  # the columns do otherwise
+
+
+def agree(name: str, distribution: Distribution, prepare: Callable[[], Task]) -> tuple[Task, Team]:
+    """Run `prepare` on every rank of the group; its task and the ranks to work with, or an error on every rank.
+
+    Raises:
+        what `prepare` raised, on the rank where it did; elsewhere a ValueError with that rank and its words.
+        ValueError: where ranks differ in what must be the same, naming what and which ranks have which.
+    """
+    everyone = Ranks.of(distribution.group)
+    task, failure = None, None
+    facts: dict[str, object] = {"function": name}
+    groups: tuple[tuple[int, ...], ...] = ()
+    try:
+        groups = distribution.check(everyone.size)
+        task = prepare()
+        select_backend(_with_batch(task.problem), task.backend)
+        facts |= _common(distribution, groups, task)
+    except Exception as error:
+        failure = error
+    rows, columns = (0, 0) if task is None else (task.problem.queries.shape[-2], task.problem.keys.shape[-2])
+    header = torch.tensor([[failure is not None, _digest(facts), rows, columns]], device=everyone.host_device)
+    refused, digests, row_counts, col_counts = all_gather_lines(header, [1] * everyone.size, everyone).T.tolist()
+    if any(refused) or len(set(digests)) > 1:
+        _raise_everywhere(everyone, failure, facts)
+    assert task is not None
+    members = next(members for members in groups if everyone.rank in members)
+    team = Team(
+        ranks=subgroup(everyone, members),
+        row_counts=[row_counts[rank] for rank in members],
+        col_counts=[col_counts[rank] for rank in members],
+        rows_travel=distribution.rows_travel(task.problem),
+    )
+    if distribution.wire_dtype is not None:
+        task = task._replace(problem=_rounded(task.problem, team.rows_travel, distribution.wire_dtype))
+    return task, team
+
+
+def _common(distribution: Distribution, groups: tuple[tuple[int, ...], ...], task: Task) -> dict[str, object]:
+    problem = task.problem
+    grad = torch.is_grad_enabled()
+    inputs = zip(Gradients._fields, differentiable_inputs(problem), strict=True)
+    return {
+        "strategy": distribution.strategy,
+        "groups": groups,
+        "wire_dtype": distribution.wire_dtype,
+        "grad_reduction": distribution.grad_reduction,
+        "dtype of the features": problem.queries.dtype,
+        "embedding size D": problem.queries.shape[-1],
+        "score": (problem.score.kind.name.lower(), _with_batch(problem).banks, problem.score.absolute),
+        "device type": problem.queries.device.type,
+        "directions": (problem.rows, problem.columns),
+        "candidates": _kinds(problem.candidates),
+        "positives": None if problem.positives is None else _kinds(problem.positives),
+        "biases": (problem.row_bias is not None, problem.col_bias is not None),
+        "inputs that require grad": tuple(
+            name for name, value in inputs if grad and value is not None and value.requires_grad
+        ),
+        **task.facts,
+    }
+
+
+def _rounded(problem: Problem, rows_travel: bool, wire_dtype: torch.dtype) -> Problem:
+    """The travelling features as every rank sees them, their owner included; the gradient passes unrounded."""
+    features = problem.queries if rows_travel else problem.keys
+    rounded = features + (features.to(wire_dtype).to(features.dtype) - features).detach()
+    return problem._replace(queries=rounded) if rows_travel else problem._replace(keys=rounded)
+
+
+def _kinds(relation: Relation) -> tuple[tuple[str, int], ...]:
+    return tuple((clause.kind.name.lower(), clause.offset) for clause in relation.clauses)
+
+
+def _with_batch(problem: Problem) -> Problem:
+    """As backends see it."""
+    return problem._replace(queries=problem.queries[None], keys=problem.keys[None])
+
+
+def _digest(facts: dict[str, object]) -> int:
+    """63 bits of what was said; equal texts have equal digests."""
+    return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _raise_everywhere(everyone: Ranks, failure: Exception | None, facts: dict[str, object]) -> None:
+    said: list[Any] = [None] * everyone.size
+    text = None if failure is None else f"{type(failure).__name__}: {failure}"
+    dist.all_gather_object(said, (text, {key: str(value) for key, value in facts.items()}), group=everyone.group)
+    if failure is not None:
+        raise failure
+    refusals = [f"rank {rank} refused its input: {text}" for rank, (text, _) in enumerate(said) if text is not None]
+    if refusals:
+        raise ValueError("; ".join(refusals))
+    for key in dict.fromkeys(key for _, facts in said for key in facts):
+        ranks_by_value = defaultdict(list)
+        for rank, (_, facts) in enumerate(said):
+            ranks_by_value[facts.get(key)].append(rank)
+        if len(ranks_by_value) > 1:
+            got = ", ".join(f"{value} on rank {', '.join(map(str, who))}" for value, who in ranks_by_value.items())
+            raise ValueError(f"the ranks differ in {key}, expected the same on every rank, got {got}")
+    raise AssertionError("the digests differ, but not what was digested")

@@ -1,0 +1,167 @@
+"""Row and column statistics of a score matrix whose rows and columns are spread over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from contrastive_ops.backends import Wanted
+from contrastive_ops.distributed.agreement import Distribution, Task, Team, agree
+from contrastive_ops.distributed.carriers import AtOnce, Carrier, InTurns, first_lines
+from contrastive_ops.distributed.passes import Plan, backward_pass, forward_pass
+from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.schema import NUM_INPUTS, differentiable_inputs
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, Statistics, build_problem, statistics_dtype
+from contrastive_ops.relations import Relation, all_pairs
+
+
+def similarity_statistics(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    scale: float | Tensor = 1.0,
+    row_bias: Tensor | None = None,
+    col_bias: Tensor | None = None,
+    candidates: Relation | None = None,
+    positives: Relation | None = None,
+    rows: bool = True,
+    columns: bool = False,
+    strategy: str,
+    group: dist.ProcessGroup | None = None,
+    group_size: int | None = None,
+    groups: Sequence[Sequence[int]] | None = None,
+    wire_dtype: torch.dtype | None = None,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> Statistics:
+    """`contrastive_ops.similarity_statistics` of the concatenated rows and columns of all ranks; every rank gets those
+    of its own rows and columns.
+
+    Backward is the exact transpose over all ranks, without any factor: an outer function that sums over the lines of
+    all ranks gets its convention from `mean_over_ranks`.
+
+    Args:
+        queries, keys: this rank's `[m, D]` and `[n, D]`; m and n may differ from rank to rank and be 0.
+        scale: the same number on every rank.
+        row_bias, col_bias: this rank's, `[m]` and `[n]`.
+        candidates, positives: diagonals are of the concatenated lines; ids are this rank's, `[m]` and `[n]`, and
+            compared across ranks. None as in one process.
+        strategy: "gather", "ring", "shard" or "grouped", see `contrastive_ops.distributed`.
+        group: the process group; None for all ranks.
+        group_size, groups: for "grouped".
+        wire_dtype: float16 or bfloat16: the features that travel are rounded to it, for all ranks alike. Gradients
+            travel in the statistics dtype.
+        workspace_bytes: budget for scores kept from forward for backward.
+        backend: see `contrastive_ops.similarity_statistics`.
+
+    Returns:
+        `Statistics` of this rank's lines.
+
+    Raises:
+        ValueError, TypeError: on every rank, where one of them has bad input or they differ in what must agree.
+    """
+    distribution = Distribution(strategy, group, group_size, groups, wire_dtype)
+
+    def prepare() -> Task:
+        problem = local_problem(
+            queries,
+            keys,
+            scale=scale,
+            row_bias=row_bias,
+            col_bias=col_bias,
+            candidates=all_pairs() if candidates is None else candidates,
+            positives=positives,
+            rows=rows,
+            columns=columns,
+            workspace_bytes=workspace_bytes,
+        )
+        return Task(problem, backend, {})
+
+    return statistics_of_team(*agree("similarity_statistics", distribution, prepare), distribution)
+
+
+def local_problem(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    scale: float | Tensor,
+    candidates: Relation,
+    positives: Relation | None,
+    columns: bool,
+    workspace_bytes: int,
+    rows: bool = True,
+    row_bias: Tensor | None = None,
+    col_bias: Tensor | None = None,
+) -> Problem:
+    """This rank's own rows against its own columns, checked as in one process."""
+    problem = build_problem(
+        queries,
+        keys,
+        scale=scale,
+        row_bias=row_bias,
+        col_bias=col_bias,
+        candidates=candidates,
+        positives=positives,
+        rows=rows,
+        columns=columns,
+        workspace_bytes=workspace_bytes,
+    )
+    if problem.queries.dim() != 2:
+        raise ValueError(f"queries and keys must be [rows, D] on every rank, got shape {tuple(problem.queries.shape)}")
+    return problem
+
+
+def statistics_of_team(task: Task, team: Team, distribution: Distribution) -> Statistics:
+    """The statistics of this rank's lines over those of all ranks of the team. All of them call it together."""
+    problem = task.problem
+    counts = team.row_counts if team.rows_travel else team.col_counts
+    inputs = differentiable_inputs(problem)
+    plan = Plan(
+        relations=_without_tensors(problem),
+        backend=task.backend,
+        carrier=carrier_for(distribution, counts, team),
+        rows_travel=team.rows_travel,
+        starts=(first_lines(team.row_counts)[team.ranks.rank], first_lines(team.col_counts)[team.ranks.rank]),
+        wire_dtype=distribution.wire_dtype or problem.queries.dtype,
+    )
+    if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
+        return Statistics(*_DistributedStatistics.apply(plan, *inputs))  # type: ignore[no-untyped-call]
+    return forward_pass(plan, inputs, keep=False)[0]
+
+
+def carrier_for(distribution: Distribution, counts: Sequence[int], team: Team) -> Carrier:
+    """Moves lines, of which the ranks of the team have so many each."""
+    return InTurns(counts, team.ranks) if distribution.strategy == "ring" else AtOnce(counts, team.ranks)
+
+
+def _without_tensors(problem: Problem) -> Problem:
+    """Relations, options and constants alone, for a graph to hold."""
+    none = problem.scale.detach().new_empty((0,))
+    score = problem.score._replace(row_term=None, col_term=None)
+    return problem._replace(queries=none, keys=none, scale=none, row_bias=None, col_bias=None, score=score)
+
+
+class _DistributedStatistics(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, plan, *inputs):  # type: ignore[no-untyped-def]
+        statistics, state, visitors = forward_pass(plan, inputs, keep=plan.carrier.keeps_visits)
+        ctx.save_for_backward(*inputs, *statistics, state, *visitors)
+        ctx.plan = plan
+        return tuple(statistics)
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, *upstream):  # type: ignore[no-untyped-def]
+        inputs, saved = ctx.saved_tensors[:NUM_INPUTS], ctx.saved_tensors[NUM_INPUTS:]
+        statistics, (state, *visitors) = Statistics(*saved[:4]), saved[4:]
+        # what every rank adds to a line's gradient is rounded once, at home
+        wanted = Wanted(*ctx.needs_input_grad[1:])._replace(dtype=statistics_dtype(inputs[0].dtype))
+        gradients = backward_pass(ctx.plan, inputs, statistics, Statistics(*upstream), state, tuple(visitors), wanted)
+        return None, *(
+            None if gradient is None else gradient.to(value.dtype)
+            for gradient, value in zip(gradients, inputs, strict=True)
+        )

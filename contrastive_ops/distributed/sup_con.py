@@ -1,0 +1,79 @@
+"""SupCon over the batches of all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from contrastive_ops.distributed.agreement import Distribution, Task, agree
+from contrastive_ops.distributed.convention import mean_over_ranks
+from contrastive_ops.distributed.statistics import carrier_for, local_problem, statistics_of_team
+from contrastive_ops.losses._common import inverse_temperature
+from contrastive_ops.losses._counts import count_same
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
+from contrastive_ops.relations import off_diagonal, same
+
+
+def sup_con(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    strategy: str,
+    temperature: float | Tensor = 0.07,
+    group: dist.ProcessGroup | None = None,
+    group_size: int | None = None,
+    groups: Sequence[Sequence[int]] | None = None,
+    grad_reduction: str = "mean",
+    wire_dtype: torch.dtype | None = None,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> Tensor:
+    """`contrastive_ops.sup_con` of the concatenated batch of all ranks: items of one label are positives of one another
+    wherever they are.
+
+    Image and text features of pairs, concatenated on each rank with the ids of the pairs as labels, make this a CLIP
+    loss with several positives, where duplicates of an id on other ranks are positives and never negatives.
+
+    Args:
+        features: this rank's `[n, D]`; n may differ from rank to rank and be 0.
+        labels: this rank's `[n]` integers, compared across ranks.
+        strategy, group, group_size, groups, grad_reduction, wire_dtype: see `contrastive_ops.distributed`.
+        temperature: the same number on every rank; a tensor receives its gradient.
+        workspace_bytes, backend: as in one process.
+
+    Returns:
+        The mean over the anchors that have a positive, the same 0-dim number on every rank, float32 (float64 for
+        float64 features). Nothing is detached.
+
+    Raises:
+        ValueError, TypeError: on every rank, where one of them has bad input or they differ in what must agree.
+    """
+    distribution = Distribution(strategy, group, group_size, groups, wire_dtype, grad_reduction)
+
+    def prepare() -> Task:
+        problem = local_problem(
+            features,
+            features,
+            scale=inverse_temperature(temperature),
+            candidates=off_diagonal(),
+            positives=same(labels) & off_diagonal(),
+            columns=False,
+            workspace_bytes=workspace_bytes,
+        )
+        return Task(problem, backend, {})
+
+    task, team = agree("sup_con", distribution, prepare)
+    row_lse, positive_sum, _, _ = statistics_of_team(task, team, distribution)
+    assert row_lse is not None and positive_sum is not None
+    labels = labels.to(torch.int64)
+    visits = carrier_for(distribution, team.col_counts, team).visits((labels,))
+    count = torch.full_like(labels, -1)  # without the anchor itself
+    for (visiting,) in visits:
+        count += count_same(labels, visiting)
+    has_positive = count > 0
+    # an anchor alone in all batches has lse = -inf: replaced before it meets a gradient
+    losses = row_lse.masked_fill(~has_positive, 0.0) - positive_sum / count.clamp(min=1)
+    return mean_over_ranks(losses, has_positive, group=group, grad_reduction=grad_reduction)
