@@ -12,8 +12,9 @@ from contrastive_ops.distributed.agreement import Distribution, Task, agree
 from contrastive_ops.distributed.collectives import SumOverRanks
 from contrastive_ops.distributed.convention import mean_over_ranks
 from contrastive_ops.distributed.statistics import local_problem, statistics_of_team
+from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import check_pairs
-from contrastive_ops.losses._smoothing import check_label_smoothing, smooth
+from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import Relation, diagonal, off_diagonal
@@ -58,7 +59,7 @@ def clip_loss(
 
     def prepare() -> Task:
         check_pairs("image_features", image_features, "text_features", text_features)
-        check_label_smoothing(label_smoothing)
+        check_number("label_smoothing", label_smoothing, 0.0, 1.0)
         problem = local_problem(
             image_features,
             text_features,

@@ -11,8 +11,9 @@ from torch import Tensor
 from contrastive_ops.distributed.agreement import Distribution, Task, agree
 from contrastive_ops.distributed.convention import mean_over_ranks
 from contrastive_ops.distributed.statistics import statistics_of_team
+from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import inverse_temperature
-from contrastive_ops.losses._smoothing import check_label_smoothing, smooth
+from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive, gram_volume
 from contrastive_ops.ops.volume_statistics import volume_problem
 from contrastive_ops.problem import (
@@ -68,7 +69,7 @@ def gram_loss(
 
         def prepare() -> Task:
             nonlocal positive
-            check_label_smoothing(label_smoothing)
+            check_number("label_smoothing", label_smoothing, 0.0, 1.0)
             check_matrix("anchor", anchor)
             own, others = check_modalities(anchor, modalities, paired=True)
             scale = check_scale(inverse_temperature(temperature), own.device, statistics_dtype(own.dtype)).neg()
