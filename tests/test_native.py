@@ -30,11 +30,11 @@ def runs_here(isa: str) -> bool:
 
 # name of the build -> (instruction set, flags, problems)
 BUILDS = {
-    "sanitized baseline": ("baseline", SANITIZE, 200),
-    "sanitized avx2": ("avx2", [*SANITIZE, *AVX2], 400),
-    **({"sanitized avx512": ("avx512", [*SANITIZE, *AVX512], 400)} if runs_here("avx512") else {}),
+    "sanitized baseline": ("baseline", SANITIZE, 120),
+    "sanitized avx2": ("avx2", [*SANITIZE, *AVX2], 200),
+    **({"sanitized avx512": ("avx512", [*SANITIZE, *AVX512], 200)} if runs_here("avx512") else {}),
     # 16 lanes, the width of AVX-512, lowered by the compiler to AVX2
-    "16 lanes on avx2": ("wide", ["-O1", "-DCONTRASTIVE_VECTOR_BYTES=64", *AVX2], 400),
+    "16 lanes on avx2": ("wide", ["-O1", "-DCONTRASTIVE_VECTOR_BYTES=64", *AVX2], 200),
 }
 IS_X86 = platform.machine() in ("x86_64", "AMD64")
 

@@ -240,7 +240,8 @@ void gradient_from_tile(const T* source, int64_t rows, int64_t cols, T reference
   }
 }
 
-// dS_ij = g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j), with lse = +inf for a line without candidates; 0 in the padding.
+// dS_ij = g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j), with lse = +inf for a line without candidates; 0 in the
+// padding.
 template <class T>
 void gradient_by_line(const T* scores, int64_t rows, int64_t cols, const T* g, const T* row_lse, const T* h,
                       const T* col_lse, T* ds) {
