@@ -1,7 +1,7 @@
 """What the compiler makes of the Triton kernels: no spills, shared memory within the limit, tensor cores in use.
 
 Compiled for GPUs that need not be here (tests/triton_compiled.py) with the tiles of the table. To keep the time short
-bf16 and fp32 stand for the other formats in self-similarity and in the gradients of biases alone.
+bf16 and fp32 stand for the other formats in self-similarity and in the gradients of biases alone, fp16 in volumes.
 `python tests/triton_compiled.py sm_90 --everything` compiles them all.
 """
 
