@@ -193,12 +193,20 @@ def test_volumes_in_several_macro_blocks(count, dtype, monkeypatch):
 def test_weights_of_volumes_stay_in_the_range_of_float16(monkeypatch):
     """A row in the span of its column but for a rounding error: 1 / rho is what float32 tells from 0, or anything."""
     monkeypatch.setattr(gpu_backend, "LARGEST_SLOPE", 1.0)  # as if the bound of 1 / rho were passed
+    largest, macro_gradient = [], launch.CudaKernels.macro_gradient
+
+    def spy(kernels, view, block):
+        macro_gradient(kernels, view, block)
+        largest.append(block.weights.abs().max().item())
+
+    monkeypatch.setattr(launch.CudaKernels, "macro_gradient", spy)
     generator = torch.Generator().manual_seed(0)
     modalities = [torch.randn(40, 8, generator=generator).half().requires_grad_() for _ in range(2)]
     anchor = (modalities[0] + modalities[1]).detach().requires_grad_()
     found = volume_statistics(anchor, modalities, scale=-0.01, columns=True, backend="cuda")
     gradients = torch.autograd.grad(found.row_lse.sum() + found.col_lse.sum(), [anchor, *modalities])
     assert all(gradient.isfinite().all() for gradient in gradients)
+    assert largest == [torch.finfo(torch.float16).max]
 
 
 @on_emulator
