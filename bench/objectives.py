@@ -1,4 +1,4 @@
-"""`python -m bench.objectives`: cost of a training step of every loss over that of `clip_loss`, alternated in a process.
+"""`python -m bench.objectives`: cost of a training step of every loss over that of `clip_loss`, in one process.
 
 The clock counts the processor's seconds of this process, in one thread, so that a busy machine hardly shows.
 """
