@@ -1,10 +1,13 @@
-"""`python -m bench.objectives`: time of a training step of every loss over that of `clip_loss`, alternated in one
-process."""
+"""`python -m bench.objectives`: cost of a training step of every loss over that of `clip_loss`, in one process.
+
+The clock counts the processor's seconds of this process, in one thread, so that a busy machine hardly shows.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import statistics
+import time
 
 import torch
 from rich.console import Console
@@ -13,7 +16,6 @@ from rich.table import Table
 from bench.loss_calls import CALLS, Call
 from bench.machine import machine_info
 from bench.shapes import Shape
-from bench.timing import Job, alternate
 from contrastive_ops.testing import make_pairs
 
 
@@ -23,33 +25,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backend", help="the first that can by default")
     arguments = parser.parse_args()
-    machine = machine_info(torch.get_num_threads())
-    x, y = (value.requires_grad_() for value in make_pairs(*arguments.shape))
+    torch.set_num_threads(1)
 
-    def restart() -> None:
-        x.grad = y.grad = None
+    def seconds(call: Call, shape: Shape) -> float:
+        x, y = (value.requires_grad_() for value in make_pairs(*shape))
+        start = time.process_time()
+        call(x, y, backend=arguments.backend).backward()
+        return time.process_time() - start
 
-    def step(call: Call) -> Callable[[], None]:
-        return lambda: call(x, y, backend=arguments.backend).backward()
+    for call in CALLS.values():  # loads and allocates what later steps find
+        seconds(call, Shape(256, arguments.shape.d))
+    rounds = [{name: seconds(call, arguments.shape) for name, call in CALLS.items()} for _ in range(arguments.rounds)]
 
-    jobs = {name: Job(name, "training", step(call), restart) for name, call in CALLS.items()}
-    alternate(
-        list(jobs.values()),
-        rounds=arguments.rounds,
-        least_rounds=arguments.rounds,
-        budget_seconds=0.0,
-        peak_meter=None,
-    )
-    first = next(iter(jobs.values())).median_seconds
-    table = Table(title=f"forward + backward, {arguments.shape}, {machine['cpu']}, {machine['threads']} threads")
-    for heading in ("loss", "scores / N^2", "time", "time / clip_loss"):
+    machine = machine_info(1)
+    table = Table(title=f"forward + backward, {arguments.shape}, {machine['cpu']}, 1 thread, torch {machine['torch']}")
+    for heading in ("loss", "scores / N^2", "CPU time", "over clip_loss"):
         table.add_column(heading, justify="left" if heading == "loss" else "right")
-    for name, job in jobs.items():
-        scores = CALLS[name].scores
-        seconds = job.median_seconds
-        table.add_row(
-            name, "" if scores is None else f"{scores:g}", f"{seconds * 1e3:.1f} ms", f"{seconds / first:.2f}"
-        )
+    for name, call in CALLS.items():
+        cost = statistics.median(sample[name] for sample in rounds)
+        ratio = statistics.median(sample[name] / sample["clip_loss"] for sample in rounds)
+        visited = "" if call.scores is None else f"{call.scores:g}"
+        table.add_row(name, visited, f"{cost:.2f} s", f"{ratio:.2f}")
     Console(width=110).print(table)
 
 
