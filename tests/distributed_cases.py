@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from distributed_losses import LOSSES, UNEVEN_GROUPS, own_leaves
 from torch import Tensor
 
@@ -65,15 +66,29 @@ def cases(world: int) -> list[Case]:
     return usual + others
 
 
-def value_and_gradients(case: Case, rank: int, world: int) -> dict[str, Tensor]:
+def value_and_gradients(case: Case, rank: int, world: int, **how: object) -> dict[str, Tensor]:
     """The loss of a rank, and the gradients of all its leaves."""
     leaves = own_leaves(world, rank, case.dtype)
-    value = LOSSES[case.loss].many(leaves, **case.how(world))
+    value = LOSSES[case.loss].many(leaves, **case.how(world) | how)
     wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
     grads = torch.autograd.grad(value, list(wanted.values()), allow_unused=True, materialize_grads=True)
     return {"value": value.detach(), **dict(zip(wanted, grads, strict=True))}
 
 
+SUBGROUP = [1, 3]  # of a world of four: ranks of the group are not those of the world
+
+
 def run(rank: int, world: int) -> dict[str, Any]:
-    """Each case twice."""
-    return {str(case): [value_and_gradients(case, rank, world) for _ in range(2)] for case in cases(world)}
+    """Each case twice; and some among the members of a subgroup alone."""
+    found: dict[str, Any] = {
+        str(case): [value_and_gradients(case, rank, world) for _ in range(2)] for case in cases(world)
+    }
+    if world == 4:
+        group = dist.new_group(SUBGROUP)
+        if rank in SUBGROUP:
+            for strategy in STRATEGIES:
+                groups = {"groups": [[0, 1]]} if strategy == "grouped" else {}
+                found[f"subgroup-{strategy}"] = value_and_gradients(
+                    Case("clip_smoothed", strategy), rank, world, group=group, **groups
+                )
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -81,11 +82,14 @@ RAISED = 7
 
 
 def work_until_error(rank: int, strategy: str, directory: Path) -> None:
-    """Steps without end; ends the process with `RAISED` where one of them raises a RuntimeError."""
+    """Steps until one of them raises a RuntimeError, which ends the process with `RAISED`, or the parent is gone."""
+    parent = os.getppid()
     try:
         start(rank, WORLD, directory / "store", TIMEOUT)
         groups = [[0, 1], [2]] if strategy == "grouped" else None
-        for step in range(1_000_000):
+        for step in itertools.count():
+            if os.getppid() != parent:
+                return
             clip(rank, features(rank).requires_grad_(), strategy=strategy, groups=groups).backward()
             if step == 2:
                 (directory / f"working{rank}").touch()

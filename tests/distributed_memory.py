@@ -10,7 +10,7 @@ import torch.distributed as dist
 from contrastive_ops import distributed
 from contrastive_ops.testing import make_pairs
 
-LINES, EMBEDDING = 512, 2048
+LINES, EMBEDDING = 256, 2048
 FEATURES_BYTES = LINES * EMBEDDING * 4
 
 

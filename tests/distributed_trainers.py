@@ -88,6 +88,12 @@ def run(rank: int, world: int) -> dict[str, Any]:
         fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (world,)))
         distributed.clip_loss(*model(*batch), label_smoothing=0.1, **_how(strategy, world)).backward()
         found[f"fsdp-{strategy}"] = gradients(model)
+    model = TwoTowers()
+    fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (world,)))
+    loss = functools.partial(distributed.clip_loss, label_smoothing=0.1, strategy="ring")
+    pieces = [side.tensor_split(2) for side in batch]  # as many everywhere: FSDP gathers parameters for each
+    distributed.cached_loss(model, zip(*pieces, strict=True), loss)
+    found["cached_fsdp-ring"] = gradients(model)
     micro_batches = list(zip(*(side.split(4) for side in batch), strict=True))
     for strategy in STRATEGIES:
         loss = functools.partial(distributed.clip_loss, label_smoothing=0.1, **_how(strategy, world))

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from distributed_cases import cases, run
-from distributed_losses import expected, make_leaves
+import torch.distributed as dist
+from distributed_cases import STRATEGIES, SUBGROUP, Case, cases, run, value_and_gradients
+from distributed_losses import expected, lines_of, make_leaves
 
-WORLDS = (1, 2, 3, 4)
+WORLDS = (2, 3, 4)
 ALL = [(world, case) for world in WORLDS for case in cases(world)]
 
 
@@ -46,6 +47,37 @@ def test_equals_one_process(world, case, ranks_of):
             assert got.norm() == 0, name
         else:
             assert relative_error(got, truth) <= tolerance, (name, relative_error(got, truth))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_members_of_a_group(strategy, ranks_of):
+    """The others do not take part, and ranks are numbered as in the group."""
+    found = [of_rank[f"subgroup-{strategy}"] for of_rank in ranks_of(run, 4) if f"subgroup-{strategy}" in of_rank]
+    assert len(found) == len(SUBGROUP)
+    leaves = make_leaves(4)
+    value = expected("clip_smoothed", leaves, 4, [SUBGROUP])
+    names = ("images", "texts", "scale")
+    grads = dict(zip(names, torch.autograd.grad(value, [leaves[name] for name in names]), strict=True))
+    for name, truth in lines_of(grads, 4, SUBGROUP).items():
+        assert relative_error(assembled(Case("clip_smoothed", strategy), name, found), truth) <= 1e-6
+    assert all(relative_error(of_rank["value"], value) <= 1e-6 for of_rank in found)
+
+
+def test_alone():
+    """A world of one is the loss of one process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        for case in cases(1):
+            found = value_and_gradients(case, 0, 1)
+            leaves = make_leaves(1)
+            value = expected(case.loss, leaves, 1, [[0]])
+            assert relative_error(found["value"], value) <= 1e-6
+            wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+            grads = torch.autograd.grad(value, list(wanted.values()), allow_unused=True, materialize_grads=True)
+            for name, truth in zip(wanted, grads, strict=True):
+                assert relative_error(found[name], truth) <= 1e-6, (case, name)
+    finally:
+        dist.destroy_process_group()
 
 
 def rounded(leaves, case):

@@ -36,7 +36,7 @@ def assert_equal_gradients(got, expected):
 
 
 TRAINERS = [("ddp", strategy) for strategy in STRATEGIES] + [("fsdp", "gather"), ("fsdp", "ring")]
-TRAINERS += [("cached", strategy) for strategy in STRATEGIES]
+TRAINERS += [("cached_fsdp", "ring")] + [("cached", strategy) for strategy in STRATEGIES]
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -35,11 +35,13 @@ def cached_loss(
             model returns it) is shared by all micro-batches and is given to the loss once. Let the model return it:
             DistributedDataParallel reduces gradients only of what its own forward has used.
         micro_batches: each is what `encode` is called with: a tuple of arguments, a dict of keyword arguments, or
-            one other argument. At least one; ranks may have different numbers.
+            one other argument. At least one; ranks may have different numbers (not under FSDP, whose forward passes
+            gather parameters together).
         loss: of the concatenated embeddings, e.g. `lambda image, text, scale: distributed.clip_loss(image, text, scale,
             strategy="grouped", group_size=8)`, which is M2-Encoder's grouped loss with batch accumulation.
         no_sync: context in which backward reduces no gradients; `encode.no_sync` where there is one
-            (DistributedDataParallel). All but the last backward run in it: one reduction a step.
+            (DistributedDataParallel). All but the last backward run in it: one reduction a step. `fully_shard` has no
+            such context of its own; without one it reduces at every micro-batch, with the same result.
 
     Returns:
         The value of the loss, 0-dim, detached.

@@ -106,7 +106,8 @@ class InTurns:
     def __init__(self, counts: Sequence[int], ranks: Ranks) -> None:
         self.ranks = ranks
         owners = [(ranks.rank - turn) % ranks.size for turn in range(ranks.size + 1)]
-        self.starts = [first_lines(counts)[owner] for owner in owners[:-1]]
+        starts = first_lines(counts)
+        self.starts = [starts[owner] for owner in owners[:-1]]
         self.heights = [counts[owner] for owner in owners]
 
     def visits(self, lines: Tensors) -> Iterator[Tensors]:
