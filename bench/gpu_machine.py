@@ -17,7 +17,6 @@ import torch
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.triton.backend import INTERPRET_VARIABLE
 from contrastive_ops.problem import build_problem
-from contrastive_ops.relations import all_pairs
 
 NO_GPU = 2  # exit status
 SAMPLES = 7
@@ -44,18 +43,7 @@ def missing(device: torch.device) -> str | None:
 def refusals(backend: str, device: torch.device) -> list[str]:
     """Why this backend would not run on the device."""
     rows = torch.empty(2, 16, device=device)
-    problem = build_problem(
-        rows,
-        rows.clone(),
-        scale=1.0,
-        row_bias=None,
-        col_bias=None,
-        candidates=all_pairs(),
-        positives=None,
-        rows=True,
-        columns=True,
-        workspace_bytes=0,
-    )
+    problem = build_problem(rows, rows.clone(), columns=True)
     return BACKENDS[backend].reasons(problem)
 
 

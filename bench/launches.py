@@ -50,11 +50,8 @@ def _problem(objective: str, n: int, d: int, dtype: torch.dtype, workspace_bytes
         queries,
         keys,
         scale=torch.empty((), device="meta"),
-        row_bias=None,
-        col_bias=None,
         candidates=candidates,
         positives=positives,
-        rows=True,
         columns=objective == "clip",
         workspace_bytes=workspace_bytes,
     )

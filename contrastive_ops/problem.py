@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from contrastive_ops.relations import Clause, ClauseKind, Relation
+from contrastive_ops.relations import Clause, ClauseKind, Relation, all_pairs
 from contrastive_ops.scores import DOT, MAX_BANKS, Score
 
 SUPPORTED_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -106,14 +106,14 @@ def build_problem(
     queries: Tensor,
     keys: Tensor,
     *,
-    scale: float | Tensor,
-    row_bias: Tensor | None,
-    col_bias: Tensor | None,
-    candidates: Relation,
-    positives: Relation | None,
-    rows: bool,
-    columns: bool,
-    workspace_bytes: int,
+    scale: float | Tensor = 1.0,
+    row_bias: Tensor | None = None,
+    col_bias: Tensor | None = None,
+    candidates: Relation | None = None,
+    positives: Relation | None = None,
+    rows: bool = True,
+    columns: bool = False,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
 ) -> Problem:
     """Validate and apply autocast; raises before any work is done. Tensors keep their dimensions: the graph sees no
     views, and the operators add the batch dimension (`unflatten`)."""
@@ -134,6 +134,7 @@ def build_problem(
     col_bias = (
         row_bias if same_bias and is_self else _check_bias("col_bias", col_bias, (*batch, n), queries.device, dtype)
     )
+    candidates = all_pairs() if candidates is None else candidates
     candidates = _check_relation("candidates", candidates, batch, m, n, queries.device)
     if positives is not None:
         positives = _check_relation("positives", positives, batch, m, n, queries.device)

@@ -10,8 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from contrastive_ops.backends import AUTOMATIC, BACKENDS, Backend
 from contrastive_ops.backends.cuda import CudaBackend
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, SUPPORTED_DTYPES, Problem, build_problem
-from contrastive_ops.relations import all_pairs
+from contrastive_ops.problem import SUPPORTED_DTYPES, Problem, build_problem
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- support table: begin -->\n", "<!-- support table: end -->"
@@ -48,18 +47,7 @@ def _dtypes(backend: Backend, device: str) -> str:
 
 def _problem(device: str, dtype: torch.dtype) -> Problem:
     queries, keys = (torch.empty((8, 4), device=device, dtype=dtype) for _ in range(2))
-    return build_problem(
-        queries,
-        keys,
-        scale=1.0,
-        row_bias=None,
-        col_bias=None,
-        candidates=all_pairs(),
-        positives=None,
-        rows=True,
-        columns=True,
-        workspace_bytes=DEFAULT_WORKSPACE_BYTES,
-    )
+    return build_problem(queries, keys, columns=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from contrastive_ops.distributed.passes import Plan, backward_pass, forward_pass
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.schema import NUM_INPUTS, differentiable_inputs
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, Statistics, build_problem, statistics_dtype
-from contrastive_ops.relations import Relation, all_pairs
+from contrastive_ops.relations import Relation
 
 
 def similarity_statistics(
@@ -73,7 +73,7 @@ def similarity_statistics(
             scale=scale,
             row_bias=row_bias,
             col_bias=col_bias,
-            candidates=all_pairs() if candidates is None else candidates,
+            candidates=candidates,
             positives=positives,
             rows=rows,
             columns=columns,

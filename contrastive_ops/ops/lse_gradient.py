@@ -9,24 +9,12 @@ from torch import Tensor
 
 from contrastive_ops.ops.schema import Settings
 from contrastive_ops.problem import Gradients, Problem, build_problem
-from contrastive_ops.relations import all_pairs
 
 
 def row_lse_problem(queries: Tensor, keys: Tensor, col_bias: Tensor | None, workspace_bytes: int) -> Problem:
     """lse_i over all keys; the queries hold the scale, and inputs what autocast has made of them."""
     with torch.autocast(queries.device.type, enabled=False):
-        return build_problem(
-            queries,
-            keys,
-            scale=1.0,
-            row_bias=None,
-            col_bias=col_bias,
-            candidates=all_pairs(),
-            positives=None,
-            rows=True,
-            columns=False,
-            workspace_bytes=workspace_bytes,
-        )
+        return build_problem(queries, keys, col_bias=col_bias, workspace_bytes=workspace_bytes)
 
 
 def lse_and_gradient(inputs: Sequence[Tensor | None], settings: Settings, name: str) -> tuple[Tensor, Tensor]:

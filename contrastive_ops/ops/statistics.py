@@ -24,7 +24,7 @@ from contrastive_ops.problem import (
     Statistics,
     build_problem,
 )
-from contrastive_ops.relations import Relation, all_pairs
+from contrastive_ops.relations import Relation
 
 torch.library.define(
     "contrastive_ops::similarity_statistics",
@@ -90,7 +90,7 @@ def similarity_statistics(
         scale=scale,
         row_bias=row_bias,
         col_bias=col_bias,
-        candidates=all_pairs() if candidates is None else candidates,
+        candidates=candidates,
         positives=positives,
         rows=rows,
         columns=columns,

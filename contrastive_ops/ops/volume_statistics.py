@@ -17,7 +17,7 @@ from contrastive_ops.problem import (
     check_modalities,
     statistics_dtype,
 )
-from contrastive_ops.relations import Relation, all_pairs
+from contrastive_ops.relations import Relation
 from contrastive_ops.scores import Score, ScoreKind
 
 
@@ -107,7 +107,7 @@ def volume_problem(
         scale=scale,
         row_bias=row_bias,
         col_bias=col_bias,
-        candidates=all_pairs() if candidates is None else candidates,
+        candidates=candidates,
         positives=positives,
         rows=rows,
         columns=columns,
