@@ -84,32 +84,9 @@ def similarity_statistics(
     return statistics_of_team(*agree("similarity_statistics", distribution, prepare), distribution)
 
 
-def local_problem(
-    queries: Tensor,
-    keys: Tensor,
-    *,
-    scale: float | Tensor,
-    candidates: Relation,
-    positives: Relation | None,
-    columns: bool,
-    workspace_bytes: int,
-    rows: bool = True,
-    row_bias: Tensor | None = None,
-    col_bias: Tensor | None = None,
-) -> Problem:
-    """This rank's own rows against its own columns, checked as in one process."""
-    problem = build_problem(
-        queries,
-        keys,
-        scale=scale,
-        row_bias=row_bias,
-        col_bias=col_bias,
-        candidates=candidates,
-        positives=positives,
-        rows=rows,
-        columns=columns,
-        workspace_bytes=workspace_bytes,
-    )
+def local_problem(queries: Tensor, keys: Tensor, **options: Any) -> Problem:
+    """This rank's own rows against its own columns, checked as in one process; `options` are those of `build_problem`."""
+    problem = build_problem(queries, keys, **options)
     if problem.queries.dim() != 2:
         raise ValueError(f"queries and keys must be [rows, D] on every rank, got shape {tuple(problem.queries.shape)}")
     return problem
