@@ -85,7 +85,7 @@ def similarity_statistics(
 
 
 def local_problem(queries: Tensor, keys: Tensor, **options: Any) -> Problem:
-    """This rank's own rows against its own columns, checked as in one process; `options` are those of `build_problem`."""
+    """This rank's own rows against its own columns, checked as in one process; options as of `build_problem`."""
     problem = build_problem(queries, keys, **options)
     if problem.queries.dim() != 2:
         raise ValueError(f"queries and keys must be [rows, D] on every rank, got shape {tuple(problem.queries.shape)}")
