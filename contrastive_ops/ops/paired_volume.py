@@ -28,7 +28,7 @@ def gram_volume(anchor: Tensor, modalities: Sequence[Tensor]) -> Tensor:
 
     Returns:
         `[N]` or `[B, N]`, float32 (float64 for float64 inputs). Differentiable once; a volume of 0 (vectors
-        dependent to 12 digits) has gradient 0. O(N * K^2 * D) time, memory for a few chunks of 1 MiB.
+        dependent to 12 digits) has gradient 0. O(N * K^2 * D) time, memory for a few chunks of 2 MiB.
 
     Raises:
         ValueError, TypeError: naming got and expected, before any work is done.

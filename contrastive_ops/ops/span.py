@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 1024 * 1024  # of float64 vectors; a few such chunks are alive at a time
+CHUNK_BYTES = 2 * 1024 * 1024  # of float64 vectors; a few such chunks are alive at a time
 DEPENDENT = 2.0**-40  # a vector is in the span of those before it if less than this share of its length lies outside
 
 
