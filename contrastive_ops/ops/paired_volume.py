@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.ops.once import differentiable_once
-from contrastive_ops.ops.span import float64_chunks, span, volume_gradient
+from contrastive_ops.ops.span import float64_chunks, span_, span_again, volume_gradient
 from contrastive_ops.problem import check_modalities, statistics_dtype
 
-torch.library.define("contrastive_ops::gram_volume", "(Tensor[] vectors) -> Tensor")
-torch.library.define("contrastive_ops::gram_volume_backward", "(Tensor[] vectors, Tensor dvolume) -> Tensor")
+torch.library.define("contrastive_ops::gram_volume", "(Tensor[] vectors) -> (Tensor volume, Tensor inverse)")
+torch.library.define(
+    "contrastive_ops::gram_volume_backward", "(Tensor[] vectors, Tensor inverse, Tensor dvolume) -> Tensor"
+)
 
 
 def gram_volume(anchor: Tensor, modalities: Sequence[Tensor]) -> Tensor:
@@ -41,21 +43,27 @@ def gram_volume(anchor: Tensor, modalities: Sequence[Tensor]) -> Tensor:
 class _GramVolume(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *vectors):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(*vectors)
-        return torch.ops.contrastive_ops.gram_volume(list(vectors))
+        volume, inverse = torch.ops.contrastive_ops.gram_volume(list(vectors))
+        ctx.save_for_backward(inverse, *vectors)
+        return volume
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, dvolume):  # type: ignore[no-untyped-def]
-        gradients = torch.ops.contrastive_ops.gram_volume_backward(list(ctx.saved_tensors), dvolume).unbind(0)
+        inverse, *vectors = ctx.saved_tensors
+        gradients = torch.ops.contrastive_ops.gram_volume_backward(vectors, inverse, dvolume).unbind(0)
         return tuple(g if want else None for g, want in zip(gradients, ctx.needs_input_grad, strict=True))
 
 
-def _new_volume(vectors: list[Tensor]) -> Tensor:
-    return vectors[0].new_empty(vectors[0].shape[:-1], dtype=statistics_dtype(vectors[0].dtype))
+def _new_volume(vectors: list[Tensor]) -> tuple[Tensor, Tensor]:
+    first, count = vectors[0], len(vectors)
+    return (
+        first.new_empty(first.shape[:-1], dtype=statistics_dtype(first.dtype)),
+        first.new_empty((*first.shape[:-1], count, count), dtype=torch.float64),
+    )
 
 
-def _new_gradients(vectors: list[Tensor], dvolume: Tensor) -> Tensor:
+def _new_gradients(vectors: list[Tensor], inverse: Tensor, dvolume: Tensor) -> Tensor:
     return vectors[0].new_empty((len(vectors), *vectors[0].shape))
 
 
@@ -65,17 +73,19 @@ torch.library.register_fake("contrastive_ops::gram_volume_backward")(_new_gradie
 
 @torch.library.impl("contrastive_ops::gram_volume", "CompositeExplicitAutograd")
 def _gram_volume(vectors):  # type: ignore[no-untyped-def]
-    volume = _new_volume(vectors)
+    volume, inverse = _new_volume(vectors)
     for rows, part in float64_chunks(vectors):
-        volume.view(-1)[rows] = span(part).volume.to(volume.dtype)
-    return volume
+        found = span_(part)
+        volume.view(-1)[rows] = found.volume
+        inverse.view(-1, *inverse.shape[-2:])[rows] = found.inverse
+    return volume, inverse
 
 
 @torch.library.impl("contrastive_ops::gram_volume_backward", "CompositeExplicitAutograd")
-def _gram_volume_backward(vectors, dvolume):  # type: ignore[no-untyped-def]
-    gradients = _new_gradients(vectors, dvolume)
-    out = gradients.view(len(vectors), -1, gradients.shape[-1])
+def _gram_volume_backward(vectors, inverse, dvolume):  # type: ignore[no-untyped-def]
+    gradients = _new_gradients(vectors, inverse, dvolume)
+    out, inverses = gradients.view(len(vectors), -1, gradients.shape[-1]), inverse.view(-1, *inverse.shape[-2:])
     for rows, part in float64_chunks(vectors):
-        gradient = volume_gradient(span(part), dvolume.reshape(-1)[rows])
-        out[:, rows] = gradient.transpose(0, 1).to(gradients.dtype)
+        gradient = volume_gradient(span_again(part, inverses[rows]), dvolume.reshape(-1)[rows])
+        out[:, rows] = gradient.transpose(0, 1)
     return gradients

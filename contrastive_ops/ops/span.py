@@ -36,40 +36,49 @@ def float64_chunks(vectors: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
     size = max(1, CHUNK_BYTES // (8 * d * len(flat)))
     for start in range(0, total, size):
         rows = slice(start, min(start + size, total))
-        yield rows, torch.stack([vector[rows].to(torch.float64) for vector in flat], 1)
+        chunk = flat[0].new_empty((rows.stop - start, len(flat), d), dtype=torch.float64)
+        for k, vector in enumerate(flat):
+            chunk[:, k].copy_(vector[rows])
+        yield rows, chunk
 
 
-def span(vectors: Tensor) -> Span:
-    """Gram-Schmidt, one vector after another, each taken out of all that follow. `vectors [rows, K, D]`, float64."""
+def span_(vectors: Tensor) -> Span:
+    """Gram-Schmidt in place, one vector after another, each taken out of all that follow: `vectors [rows, K, D]`,
+    float64, become the basis."""
     rows, count, _ = vectors.shape
-    basis = vectors.clone()
+    lengths = torch.linalg.vector_norm(vectors, dim=-1)
     triangle = vectors.new_zeros((rows, count, count))
-    volume = vectors.new_ones((rows,))
-    independent = []
+    independent = torch.ones_like(lengths, dtype=torch.bool)
     for r in range(count):
-        rest = basis[:, r]
-        length = torch.linalg.vector_norm(rest, dim=-1)
-        # not `>=`: NaN counts as independent, and stays visible
-        depends = length <= DEPENDENT * torch.linalg.vector_norm(vectors[:, r], dim=-1)
-        independent.append(~depends)
-        volume = volume * length.masked_fill(depends, 0.0)
-        length = length.masked_fill(depends, 1.0)
-        rest.div_(length[:, None]).masked_fill_(depends[:, None], 0.0)
-        triangle[:, r, r] = length
-        for later in range(r + 1, count):
-            share = torch.linalg.vecdot(basis[:, later], rest)
+        rest = vectors[:, r]
+        length = lengths[:, 0] if r == 0 else torch.linalg.vector_norm(rest, dim=-1)
+        # what is not finite counts as independent, and stays visible
+        depends = (length <= DEPENDENT * lengths[:, r]) & length.isfinite()
+        independent[:, r] = ~depends
+        triangle[:, r, r] = length.masked_fill(depends, 1.0)
+        rest.mul_(triangle[:, r, r].reciprocal().masked_fill(depends, 0.0)[:, None])
+        for later in range(r + 1, count):  # `baddbmm_` on a slice would go row by row
+            share = torch.linalg.vecdot(vectors[:, later], rest)
             triangle[:, later, r] = share
-            basis[:, later].addcmul_(share[:, None], rest, value=-1)
+            vectors[:, later].addcmul_(share[:, None], rest, value=-1)
+    volume = triangle.diagonal(dim1=1, dim2=2).prod(1).masked_fill(~independent.all(1), 0.0)
     inverse = torch.linalg.solve_triangular(triangle, torch.eye(count).to(triangle).expand_as(triangle), upper=False)
-    return Span(basis, inverse * torch.stack(independent, -1)[:, :, None], volume)
+    return Span(vectors, inverse * independent[:, :, None], volume)
+
+
+def span_again(vectors: Tensor, inverse: Tensor) -> Span:
+    """The span of which L^-1 is known: the same to rounding, in one product."""
+    diagonal = inverse.diagonal(dim1=1, dim2=2)
+    volume = diagonal.prod(1).reciprocal().masked_fill((diagonal == 0).any(1), 0.0)
+    return Span(torch.bmm(inverse, vectors), inverse, volume)
 
 
 def volume_gradient(found: Span, dvolume: Tensor) -> Tensor:
     """dX = dbeta * beta * L^-T Y, `[rows, K, D]`; 0 where the volume is."""
     weight = dvolume.to(torch.float64) * found.volume
-    return weight[:, None, None] * (found.inverse.mT @ found.basis)
+    return torch.bmm((weight[:, None, None] * found.inverse).mT, found.basis)
 
 
 def outside(found: Span, directions: Tensor) -> Tensor:
     """(I - Y^T Y) of `directions [rows, K, D]`: what of them leaves the span."""
-    return directions - (directions @ found.basis.mT) @ found.basis
+    return torch.baddbmm(directions, torch.bmm(directions, found.basis.mT), found.basis, alpha=-1)
