@@ -97,7 +97,11 @@ BAD = {
     "nearest_many": (lambda: gram_nearest(Q, [K], 8), ValueError, ("from 1 to the number of tuples, 7", "got 8")),
     "nearest_float": (lambda: gram_nearest(Q, [K], 2.0), TypeError, ("k must be an int", "got float")),
     "negatives_one": (lambda: gram_negatives(Q[:1], [K5[:1]]), ValueError, ("at least two items", "got N=1")),
-    "negatives_floor": (lambda: gram_negatives(Q, [K5], floor=-1.0), ValueError, ("floor must be >= 0", "got -1.0")),
+    "negatives_floor": (
+        lambda: gram_negatives(Q, [K5], floor=-1.0),
+        ValueError,
+        ("floor must be in [0, inf)", "got -1.0"),
+    ),
     # options of the statistics
     "no_direction": (lambda: statistics(rows=False, columns=False), ValueError, ("got rows=False", "at least one")),
     "scale_shape": (lambda: statistics(scale=torch.ones(2)), ValueError, ("hold one element", "got shape (2,)")),
