@@ -55,7 +55,10 @@ def check_loss(
     size = torch.tensor(terms * max(true_value.numel(), 1) ** 0.5)
     error, allowed = (norm_error(x, true_value, size) for x in (value, dense_value))
     assert error <= allowed + tolerance_for(dtype, backend).value, f"value: {error} against {allowed}"
-    errors = {name: norm_error(dense_grads[name], truth) for name, truth in true_grads.items()}
+    # Triton's interpreter sums products in the order of NumPy's library, which depends on the processor: its error is
+    # another draw of the same rounding
+    draws = 4 if backend == "triton" else 1
+    errors = {name: draws * norm_error(dense_grads[name], truth) for name, truth in true_grads.items()}
     for name, truth in true_grads.items():
         assert grads[name].dtype == leaves[name].dtype, name
         # what lies below the normal range of fp16 is rounded as its smallest normal number
