@@ -11,7 +11,7 @@ from contrastive_ops.backends import check_backend_name
 from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.schema import differentiable_inputs, flatten
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Gradients, autocast, check_embeddings, statistics_dtype
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings, statistics_dtype
 
 
 def softmax_mean(
@@ -63,6 +63,6 @@ class _SoftmaxMean(torch.autograd.Function):
     def backward(ctx: Any, d_mean):  # type: ignore[no-untyped-def]
         values, scaled, keys, scale, bias = ctx.saved_tensors
         queries, keys_alone = torch.cat((scaled, d_mean), 1), torch.cat((keys, torch.zeros_like(values)), 1)
-        inputs = Gradients(queries, keys_alone, scale, col_bias=bias)  # in the order of the operators' inputs
+        inputs = (queries, keys_alone, scale, None, bias, None, None)  # in the order of `Gradients`
         _, gradient = lse_and_gradient(inputs, ctx.settings, "keys")
         return gradient[:, keys.shape[1] :], None, None, None, None, None
