@@ -55,8 +55,8 @@ def check_loss(
     size = torch.tensor(terms * max(true_value.numel(), 1) ** 0.5)
     error, allowed = (norm_error(x, true_value, size) for x in (value, dense_value))
     assert error <= allowed + tolerance_for(dtype, backend).value, f"value: {error} against {allowed}"
-    # Triton's interpreter multiplies with NumPy's library, which on some processors sums products one after another where
-    # the dense formula's sums eight lanes apart
+    # Triton's interpreter multiplies with NumPy's library, which on some processors sums products one after another,
+    # where the library of the dense formula sums eight lanes apart
     draws = 8 if backend == "triton" else 1
     errors = {name: draws * norm_error(dense_grads[name], truth) for name, truth in true_grads.items()}
     for name, truth in true_grads.items():
