@@ -10,8 +10,8 @@ from contrastive_ops import clip_loss, info_nce, nt_xent
 from contrastive_ops.testing import DTYPES, make_confident_pairs, tolerance_for, worst_row_error
 
 SCALE = 100.0
-# a loss of e^-23 is lse - positive, two float32 numbers of up to SCALE, each right to a unit in the last place (measured:
-# 1.2e-5 at most, in Triton's interpreter on Zen 3)
+# a loss of e^-23 is lse - positive, two float32 numbers of up to SCALE, each right to a unit in the last place
+# (measured: 1.2e-5 at most, in Triton's interpreter on Zen 3)
 VALUE_TOLERANCE = 2 * torch.finfo(torch.float32).eps * SCALE
 
 OURS = {
