@@ -22,7 +22,7 @@ def make_problem(banks, dtype, sizes=(530, 275, 21), workspace_bytes=DEFAULT_WOR
     anchor, *modalities = (
         torch.randn(1, rows, d, generator=generator).div(d**0.5).to(dtype) for rows in (m, *[n] * banks)
     )
-    return volume_problem(
+    problem, _ = volume_problem(
         anchor,
         modalities,
         scale=-6.0,
@@ -35,6 +35,7 @@ def make_problem(banks, dtype, sizes=(530, 275, 21), workspace_bytes=DEFAULT_WOR
         workspace_bytes=workspace_bytes,
         **options,
     )
+    return problem
 
 
 def as_double(problem):

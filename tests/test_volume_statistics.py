@@ -166,7 +166,7 @@ def _combinations():
 
 
 @pytest.mark.own_choice
-@pytest.mark.parametrize("count, case, dtype, backend", _combinations())
+@pytest.mark.parametrize("count, case, dtype, backend", list(_combinations()))
 def test_values_and_gradients(count, case, dtype, backend):
     check(case, dtype, backend, count)
 
@@ -239,7 +239,7 @@ def _degenerate():
     }
 
 
-@pytest.mark.parametrize("name", _degenerate())
+@pytest.mark.parametrize("name", list(_degenerate()))
 @pytest.mark.parametrize("absolute", [False, True])
 def test_volume_zero(name, absolute, dtype, backend):
     """Finite values and gradients, and nothing where the tuples themselves are dependent."""

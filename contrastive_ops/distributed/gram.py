@@ -14,7 +14,7 @@ from contrastive_ops.distributed.statistics import statistics_of_team
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.losses._smoothing import smooth
-from contrastive_ops.ops import cross_entropy_of_positive, gram_volume
+from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.ops.volume_statistics import volume_problem
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
@@ -75,7 +75,7 @@ def gram_loss(
             scale = check_scale(inverse_temperature(temperature), own.device, statistics_dtype(own.dtype)).neg()
             own = own if rows else own.detach()
             others = others if columns else [modality.detach() for modality in others]
-            problem = volume_problem(
+            problem, volume = volume_problem(
                 own,
                 others,
                 scale=scale,
@@ -85,8 +85,9 @@ def gram_loss(
                 columns=columns,
                 absolute=absolute,
                 workspace_bytes=workspace_bytes,
+                paired=True,
             )
-            positive = scale * gram_volume(own, others)
+            positive = scale * volume
             return Task(problem, backend, {"label_smoothing": label_smoothing})
 
         task, team = agree("gram_loss", distribution, prepare)

@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from contrastive_ops.backends import check_backend_name
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._smoothing import smooth
-from contrastive_ops.ops import cross_entropy_of_positive, gram_volume, volume_statistics
+from contrastive_ops.ops import cross_entropy_of_positive
+from contrastive_ops.ops.statistics import problem_statistics
+from contrastive_ops.ops.volume_statistics import volume_problem
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
     check_matrix,
@@ -67,7 +70,8 @@ def gram_loss(
     check_matrix("anchor", anchor)
     anchor, modalities = check_modalities(anchor, modalities, paired=True)
     scale = check_scale(inverse_temperature(temperature), anchor.device, statistics_dtype(anchor.dtype)).neg()
-    options = {"absolute": absolute, "workspace_bytes": workspace_bytes, "backend": backend}
+    check_backend_name(backend)
+    options: dict[str, Any] = {"absolute": absolute, "workspace_bytes": workspace_bytes, "backend": backend}
     if detach_keys:
         fixed_anchor, fixed = anchor.detach(), [modality.detach() for modality in modalities]
         losses = [
@@ -80,18 +84,26 @@ def gram_loss(
 
 
 def _cross_entropies(
-    anchor: Tensor, modalities: Sequence[Tensor], scale: Tensor, label_smoothing: float, **options: Any
+    anchor: Tensor,
+    modalities: Sequence[Tensor],
+    scale: Tensor,
+    label_smoothing: float,
+    *,
+    backend: str | None,
+    **options: Any,
 ) -> list[Tensor]:
     """`[N]` for each direction that is asked for."""
-    statistics = volume_statistics(
+    problem, volume = volume_problem(
         anchor,
         modalities,
         scale=scale,
         candidates=off_diagonal(),
         positives=off_diagonal() if label_smoothing else None,
+        paired=True,
         **options,
     )
-    positive = scale * gram_volume(anchor, modalities)
+    statistics = problem_statistics(problem, backend)
+    positive = scale * volume
     losses = []
     for lse, other_scores in (
         (statistics.row_lse, statistics.row_sum),

@@ -22,11 +22,21 @@ DEPENDENT = 2.0**-40  # a vector is in the span of those before it if less than 
 
 
 class Span(NamedTuple):
-    """Spans of many rows. Where the vectors are dependent, `volume` is 0 and their rows of basis and inverse are 0."""
+    """Spans of many rows. A vector that is dependent on those before it has length 0, and its rows of basis and inverse
+    are 0."""
 
     basis: Tensor  # [rows, K, D] orthonormal
     inverse: Tensor  # [rows, K, K] L^-1, so that basis = inverse @ vectors
-    volume: Tensor  # [rows]
+    lengths: Tensor  # [rows, K] diagonal of L: what of a vector lies outside the span of those before it
+
+    @property
+    def volume(self) -> Tensor:
+        """beta, `[rows]`."""
+        return self.lengths.prod(1)
+
+    def leading(self, count: int) -> Span:
+        """The spans of the first `count` vectors of each row."""
+        return Span(self.basis[:, :count], self.inverse[:, :count, :count], self.lengths[:, :count])
 
 
 def float64_chunks(vectors: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
@@ -61,16 +71,14 @@ def span_(vectors: Tensor) -> Span:
             share = torch.linalg.vecdot(vectors[:, later], rest)
             triangle[:, later, r] = share
             vectors[:, later].addcmul_(share[:, None], rest, value=-1)
-    volume = triangle.diagonal(dim1=1, dim2=2).prod(1).masked_fill(~independent.all(1), 0.0)
     inverse = torch.linalg.solve_triangular(triangle, torch.eye(count).to(triangle).expand_as(triangle), upper=False)
-    return Span(vectors, inverse * independent[:, :, None], volume)
+    return Span(vectors, inverse * independent[:, :, None], triangle.diagonal(dim1=1, dim2=2) * independent)
 
 
 def span_again(vectors: Tensor, inverse: Tensor) -> Span:
     """The span of which L^-1 is known: the same to rounding, in one product."""
     diagonal = inverse.diagonal(dim1=1, dim2=2)
-    volume = diagonal.prod(1).reciprocal().masked_fill((diagonal == 0).any(1), 0.0)
-    return Span(torch.bmm(inverse, vectors), inverse, volume)
+    return Span(torch.bmm(inverse, vectors), inverse, diagonal.reciprocal().masked_fill(diagonal == 0, 0.0))
 
 
 def volume_gradient(found: Span, dvolume: Tensor) -> Tensor:

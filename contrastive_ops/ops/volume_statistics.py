@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
-from contrastive_ops.ops.span_banks import span_banks
 from contrastive_ops.ops.statistics import problem_statistics
+from contrastive_ops.ops.tuple_spans import tuple_spans
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
     Problem,
@@ -65,7 +65,7 @@ def volume_statistics(
         ValueError, TypeError: naming got and expected, before any work is done.
     """
     check_backend_name(backend)
-    problem = volume_problem(
+    problem, _ = volume_problem(
         anchor,
         modalities,
         scale=scale,
@@ -94,11 +94,14 @@ def volume_problem(
     columns: bool,
     absolute: bool = False,
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
-) -> Problem:
-    """The problem, with everything that does not depend on a pair computed: a graph from its terms to the inputs."""
+    paired: bool = False,
+) -> tuple[Problem, Tensor]:
+    """The problem, with everything that does not depend on a pair computed: a graph from its terms to the inputs; and
+    the volumes of matching tuples, as of `gram_volume`, where row i is `paired` with column i (else an empty tensor).
+    """
     if not isinstance(absolute, bool):
         raise TypeError(f"absolute must be a bool, got {type(absolute).__name__}")
-    anchor, modalities = check_modalities(anchor, modalities)
+    anchor, modalities = check_modalities(anchor, modalities, paired=paired)
     dtype = statistics_dtype(anchor.dtype)
     # what is left to check looks at sizes alone, so it comes before the work
     problem = build_problem(
@@ -113,7 +116,7 @@ def volume_problem(
         columns=columns,
         workspace_bytes=workspace_bytes,
     )
-    banks, col_term, mixing = span_banks(modalities)
+    spans = tuple_spans((*modalities, anchor) if paired else modalities, data=len(modalities))
     row_term = anchor.to(dtype).square().sum(-1)
-    score = Score(ScoreKind.VOLUME, row_term, col_term, mixing, absolute)
-    return problem._replace(queries=anchor, keys=banks, self_similarity=False, score=score)
+    score = Score(ScoreKind.VOLUME, row_term, spans.data_volume, spans.mixing, absolute)
+    return problem._replace(queries=anchor, keys=spans.banks, self_similarity=False, score=score), spans.volume
