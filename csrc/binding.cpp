@@ -127,7 +127,6 @@ PYBIND11_MODULE(_native, m) {
   address(params, "mixing", &Params::mixing);
   address(params, "packed_queries", &Params::packed_queries);
   address(params, "packed_keys", &Params::packed_keys);
-  address(params, "packed_keys_t", &Params::packed_keys_t);
   address(params, "tile_reference", &Params::tile_reference);
   address(params, "kept", &Params::kept);
   address(params, "scratch", &Params::scratch);

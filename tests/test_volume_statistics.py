@@ -239,7 +239,7 @@ def _degenerate():
     }
 
 
-@pytest.mark.parametrize("name", list(_degenerate()))
+@pytest.mark.parametrize("name", _degenerate())
 @pytest.mark.parametrize("absolute", [False, True])
 def test_volume_zero(name, absolute, dtype, backend):
     """Finite values and gradients, and nothing where the tuples themselves are dependent."""

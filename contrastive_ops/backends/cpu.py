@@ -358,7 +358,6 @@ def _state_layout(shape: Shape) -> _Layout:
         layout.offsets["packed_keys"] = layout.offsets["packed_queries"]
     else:
         layout.add("packed_keys", batch * ((banks - 1) * n_padded + n) * d_padded * item)
-    layout.add("packed_keys_t", batch * banks * n_padded * d * item)
     layout.add("tile_reference", batch * _ceil_div(m, SMALLEST_BLOCK) * _ceil_div(n, smallest_n) * item)
     all_products = batch * banks * (m + LARGEST_BLOCK) * (n + LARGEST_BLOCK) * item
     # packed banks of a volume are many times the queries, so they are paid from the budget

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.ops.once import differentiable_once
-from contrastive_ops.ops.span import float64_chunks, outside, span_, span_again, volume_gradient
+from contrastive_ops.ops.span import (
+    float64_chunks,
+    inside,
+    inverse_triangle,
+    orthonormalize_,
+    volume_coefficients,
+    volumes,
+)
 from contrastive_ops.problem import statistics_dtype
 
 torch.library.define(
@@ -99,43 +106,49 @@ def _tuple_spans(vectors, data):  # type: ignore[no-untyped-def]
     count, d = len(vectors), vectors[0].shape[-1]
     tuples = vectors[0].shape[:-1].numel()
     bank_rows, mixing_rows = banks.transpose(-3, -2).view(tuples, data, d), mixing.mT.view(tuples, mixing.shape[-2])
-    r, s = torch.tril_indices(data, data, device=banks.device)
     is_basis = _holds_basis(banks.dtype)
+    triangle = inverse.view(tuples, count, count)  # first L, at last L^-1
+    for rows, part in float64_chunks(vectors):
+        triangle[rows] = orthonormalize_(part)
+        if is_basis:
+            bank_rows[rows] = part[:, :data]
+    if count > data:
+        volume.view(-1).copy_(volumes(triangle))
+    if data:
+        data_volume.view(-1).copy_(volumes(triangle[:, :data, :data]))
+    triangle.copy_(inverse_triangle(triangle))
+    r, s = torch.tril_indices(data, data, device=banks.device)
     if is_basis:
         mixing_rows[...] = torch.eye(data).to(mixing)[r, s]
     elif data:
+        mixing_rows.copy_(triangle[:, r, s])
         torch.stack(vectors[:data], -2, out=banks.transpose(-3, -2))
-    for rows, part in float64_chunks(vectors):
-        found = span_(part)
-        inverse.view(-1, count, count)[rows] = found.inverse
-        if count > data:
-            volume.view(-1)[rows] = found.volume
-        if data:
-            of_data = found.leading(data)
-            data_volume.view(-1)[rows] = of_data.volume
-            if is_basis:
-                bank_rows[rows] = of_data.basis
-            else:
-                mixing_rows[rows] = of_data.inverse[:, r, s].to(mixing.dtype)
     return banks, data_volume, mixing, volume, inverse
 
 
 @torch.library.impl("contrastive_ops::tuple_spans_backward", "CompositeExplicitAutograd")
 def _tuple_spans_backward(vectors, data, inverse, dbanks, ddata_volume, dvolume):  # type: ignore[no-untyped-def]
-    """dX = dbeta beta L^-T Y of each volume, and (I - Y^T Y) G of the data vectors, where G is L^-T dY in a basis, and
-    the banks' own gradient where the banks are the vectors."""
+    """The gradient of both volumes, and L^-T (I - Y^T Y) dY of the basis of the data vectors; where the banks are the
+    vectors, (I - Y^T Y) of their own gradient. All of it is one small matrix times vectors and gradients of a tuple."""
     gradients = _new_gradients(vectors)
     count, d = len(vectors), gradients.shape[-1]
-    out, inverses = gradients.view(count, -1, d), inverse.view(-1, count, count)
-    given = None if dbanks is None else [bank.reshape(-1, d) for bank in dbanks.unbind(-3)]
-    for rows, part in float64_chunks(vectors):
-        found = span_again(part, inverses[rows])
-        gradient = torch.zeros_like(part) if dvolume is None else volume_gradient(found, dvolume.reshape(-1)[rows])
-        of_data, data_gradient = found.leading(data), gradient[:, :data]
-        if ddata_volume is not None:
-            data_gradient += volume_gradient(of_data, ddata_volume.reshape(-1)[rows])
-        if given is not None:
-            change = outside(of_data, torch.stack([bank[rows] for bank in given], 1).to(torch.float64))
-            data_gradient += torch.bmm(of_data.inverse.mT, change) if _holds_basis(gradients.dtype) else change
-        out[:, rows] = gradient.transpose(0, 1)
+    inverse = inverse.view(-1, count, count)
+    of_data = inverse[:, :data, :data]
+    coefficients = torch.zeros_like(inverse) if dvolume is None else volume_coefficients(inverse, dvolume.reshape(-1))
+    if ddata_volume is not None:
+        coefficients[:, :data, :data] += volume_coefficients(of_data, ddata_volume.reshape(-1))
+    change = [] if dbanks is None else dbanks.unbind(-3)
+    out = gradients.view(count, -1, d)
+    for rows, part in float64_chunks([*vectors, *change]):
+        factors = coefficients[rows]
+        if change:
+            back = (
+                of_data[rows].mT
+                if _holds_basis(gradients.dtype)
+                else torch.eye(data).to(part).expand(len(part), data, data)
+            )
+            factors = torch.cat([factors, part.new_zeros((len(part), count, data))], 2)
+            factors[:, :data, :data] -= torch.bmm(back, inside(of_data[rows], part[:, :data], part[:, count:]))
+            factors[:, :data, count:] = back
+        out[:, rows] = torch.bmm(factors, part).transpose(0, 1)
     return gradients

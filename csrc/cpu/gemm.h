@@ -2,7 +2,7 @@
 // the score product writes it, dS K reads it by rows and dS^T Q reads it by columns, with no transposition.
 #pragma once
 
-#include "simd.h"
+#include "transpose.h"
 
 namespace contrastive_ops {
 namespace CONTRASTIVE_ISA {
@@ -99,20 +99,35 @@ CONTRASTIVE_INLINE void for_micro_rows(int64_t total, F part) {
   }
 }
 
+// Brings lines of the next panel near while `count` of `total` rows are computed: their share of them.
+//   line(l): where line l of kPanel elements begins
+template <class T, class Line>
+CONTRASTIVE_INLINE void prefetch_share(int64_t lines, int64_t start, int64_t count, int64_t total, Line line) {
+  for (int64_t l = start * lines / total; l < (start + count) * lines / total; ++l) {
+    __builtin_prefetch(line(l));
+    if constexpr (kPanel<T> * sizeof(T) > 64) __builtin_prefetch(line(l) + kLanes<T>);
+  }
+}
+
 // tile[col panel][row][kPanel] = alpha * Q K^T.
-//   q [d / kPanel][rows][kPanel] packed queries, k_t [col panel][d][kPanel] packed transposed keys
+//   q [d / kPanel][rows][kPanel] packed queries, k [d / kPanel][cols][kPanel] packed keys
 template <class T>
-void score_product(const T* q, const T* k_t, int64_t rows, int64_t col_panels, int64_t d, T alpha, T* tile) {
+void score_product(const T* q, const T* k, int64_t rows, int64_t cols, int64_t d, T alpha, T* tile) {
   constexpr int W = kPanel<T>;
+  alignas(64) T k_t[kDepthBlock * W];  // of a panel of keys, turned once for all rows, and in the first-level cache
   for (int64_t depth_start = 0; depth_start < d; depth_start += kDepthBlock) {
     const int64_t depth = d - depth_start < kDepthBlock ? d - depth_start : kDepthBlock;
     const Update update = depth_start ? Update::kAccumulate : Update::kOverwrite;
     const T* a = q + depth_start * rows;  // kDepthBlock is a multiple of every panel
-    for (int64_t p = 0; p < col_panels; ++p) {
-      const T* b = k_t + (p * d + depth_start) * W;
-      T* c = tile + p * rows * W;
+    for (int64_t j = 0; j < cols; j += W) {
+      for (int64_t x = 0; x < depth; x += W)
+        transpose_panel<T>(k + (depth_start + x) * cols + j * W, cols - j, k_t + x * W);
+      T* c = tile + j * rows;
+      const T* next = k + depth_start * cols + (j + W) * W;
+      const int64_t next_lines = j + W < cols ? depth : 0;
       for_micro_rows(rows, [&](int64_t i, int64_t count) CONTRASTIVE_LAMBDA_INLINE {
-        micro_kernel_for<T, true>(count)(a + i * W, rows * W, b, depth, c + i * W, W, update, alpha);
+        prefetch_share<T>(next_lines, i, count, rows, [&](int64_t l) { return next + l / W * W * cols + l % W * W; });
+        micro_kernel_for<T, true>(count)(a + i * W, rows * W, k_t, depth, c + i * W, W, update, alpha);
       });
     }
   }
@@ -139,8 +154,9 @@ void query_product(const T* tile, const T* k, int64_t rows, int64_t cols, int64_
   constexpr int W = kPanel<T>;
   for (int64_t x = 0; x < d; x += W) {
     const T* b = k + x * cols;
-    const int64_t width = d - x < W ? d - x : W;
+    const int64_t width = d - x < W ? d - x : W, next_lines = x + W < d ? cols : 0;
     for_micro_rows(rows, [&](int64_t i, int64_t count) CONTRASTIVE_LAMBDA_INLINE {
+      prefetch_share<T>(next_lines, i, count, rows, [&](int64_t l) { return b + (cols + l) * W; });
       update_rows<T>(micro_kernel_for<T, true>(count), tile + i * W, rows * W, b, cols, dq + i * d + x, d, count,
                      width);
     });
@@ -153,10 +169,11 @@ void key_product(const T* tile, const T* q, int64_t rows, int64_t cols, int64_t 
   constexpr int W = kPanel<T>;
   for (int64_t x = 0; x < d; x += W) {
     const T* b = q + x * rows;
-    const int64_t width = d - x < W ? d - x : W;
+    const int64_t width = d - x < W ? d - x : W, next_lines = x + W < d ? rows : 0;
     for (int64_t j = 0; j < cols; j += W) {
       const T* panel = tile + j * rows;
       for_micro_rows(cols - j < W ? cols - j : W, [&](int64_t r, int64_t count) CONTRASTIVE_LAMBDA_INLINE {
+        prefetch_share<T>(next_lines, j + r, count, cols, [&](int64_t l) { return b + (rows + l) * W; });
         update_rows<T>(micro_kernel_for<T, false>(count), panel + r, 0, b, rows, dk + (j + r) * d + x, d, count, width);
       });
     }

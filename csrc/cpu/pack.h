@@ -26,25 +26,6 @@ void pack_rows(const S* src, int64_t row_stride, int64_t d_stride, int64_t rows,
   }
 }
 
-// dst[col panel][d][kPanel], the last panel padded with zeros.
-template <class T, class S>
-void pack_rows_transposed(const S* src, int64_t row_stride, int64_t d_stride, int64_t cols, int64_t d, T* dst) {
-  constexpr int W = kPanel<T>;
-  constexpr int64_t kStep = 16;  // d values per visit of a line, so that lines are read whole
-  for (int64_t j = 0; j < cols; j += W, dst += d * W) {
-    const int64_t width = cols - j < W ? cols - j : W;
-    for (int64_t x = 0; x < d; x += kStep) {
-      const int64_t depth = d - x < kStep ? d - x : kStep;
-      for (int64_t q = 0; q < width; ++q) {
-        const S* line = src + (j + q) * row_stride + x * d_stride;
-        for (int64_t y = 0; y < depth; ++y) dst[(x + y) * W + q] = widen<T>(line[y * d_stride]);
-      }
-      for (int64_t y = 0; y < depth; ++y)
-        for (int64_t q = width; q < W; ++q) dst[(x + y) * W + q] = T(0);
-    }
-  }
-}
-
 // out[rows][d] = scale * accumulated, converted; returns sum of accumulated * operand, operand packed by pack_rows.
 template <class T, class S>
 double finish_gradient(const T* accumulated, const T* operand, int64_t rows, int64_t d, T scale, bool wants_dot,

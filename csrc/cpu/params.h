@@ -43,9 +43,8 @@ struct Params {
 
   // Packed operands, statistics type; d_padded = d rounded up to the panel.
   void* packed_queries;  // [B][row block][d_padded / panel][rows of block][panel]
-  void* packed_keys;     // [B][col block][d_padded / panel][lines of block][panel]; null if not needed
+  void* packed_keys;     // [B][col block][d_padded / panel][lines of block][panel]; in self-similarity the queries
                          // lines: the cols of bank 0, those of bank 1, ...; padded to the panel in all but the last
-  void* packed_keys_t;   // [B][col block][K][cols of block / panel][d][panel]
 
   // Per tile: the reference of its exponentials, -inf: no candidates, NaN: scores are kept instead.
   void* tile_reference;  // [B][tiles] statistics type: [row tiles][col tiles], or its upper triangle

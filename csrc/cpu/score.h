@@ -25,8 +25,7 @@ namespace CONTRASTIVE_ISA {
 
 template <class T, class Score>
 void tile_products(const Work<T>& w, const TileRange& t, T* products) {
-  score_product<T>(w.queries(t), w.keys_t(t), t.rows, w.p.banks * w.padded(t.cols) / kPanel<T>, w.p.d,
-                   Score::factor(w.p), products);
+  score_product<T>(w.queries(t), w.keys(t), t.rows, w.key_lines(t.cols), w.p.d, Score::factor(w.p), products);
 }
 
 // s.tile = scores with their biases.

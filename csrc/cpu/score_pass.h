@@ -19,16 +19,15 @@ void pack(const Work<T>& w) {
       const S src = static_cast<S>(p.queries.data) + t.batch * p.queries.batch_stride + t.row * p.queries.row_stride;
       pack_rows<T>(src, p.queries.row_stride, p.queries.d_stride, t.rows, t.rows, t.rows, p.d, w.queries(t));
     });
+    if (p.packed_keys == p.packed_queries) return;
     for_each(p.threads, p.batch * w.col_tiles, [&](int64_t index) {
       const TileRange t = w.tile(index / w.col_tiles, 0, index % w.col_tiles);
       const int64_t padded = w.padded(t.cols), lines = w.key_lines(t.cols);
       for (int64_t s = 0; s < p.banks; ++s) {
         const S src =
             static_cast<S>(p.keys.data) + t.batch * p.keys.batch_stride + s * p.bank_stride + t.col * p.keys.row_stride;
-        pack_rows_transposed<T>(src, p.keys.row_stride, p.keys.d_stride, t.cols, p.d, w.keys_t(t) + s * padded * p.d);
-        if (p.packed_keys && p.packed_keys != p.packed_queries)
-          pack_rows<T>(src, p.keys.row_stride, p.keys.d_stride, t.cols, s + 1 < p.banks ? padded : t.cols, lines, p.d,
-                       w.keys(t) + s * padded * kPanel<T>);
+        pack_rows<T>(src, p.keys.row_stride, p.keys.d_stride, t.cols, s + 1 < p.banks ? padded : t.cols, lines, p.d,
+                     w.keys(t) + s * padded * kPanel<T>);
       }
     });
   });

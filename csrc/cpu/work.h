@@ -77,9 +77,6 @@ struct Work {
   T* keys(const TileRange& t) const {
     return static_cast<T*>(p.packed_keys) + (t.batch * key_lines(p.n) + t.col * p.banks) * d_padded;
   }
-  T* keys_t(const TileRange& t) const {
-    return static_cast<T*>(p.packed_keys_t) + (t.batch * padded(p.n) + t.col) * p.banks * p.d;
-  }
   Scratch<T> scratch(int thread) const {
     Scratch<T> s;
     Scratch<T>::lay_out(p.block_m, p.block_n, score_scratch, static_cast<char*>(p.scratch) + thread * p.scratch_bytes,

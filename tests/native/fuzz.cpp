@@ -131,14 +131,12 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   for (int64_t i = 0; i < col_bias.count; ++i) col_bias.data[i] = T(normal());
   if (coin()) p.row_bias = row_bias.data, p.col_bias = self ? row_bias.data : coin() ? col_bias.data : nullptr;
 
-  Buffer<T> packed_queries(batch * m * d_padded), packed_keys(batch * key_lines * d_padded),
-      packed_keys_t(batch * banks * n_padded * d);
+  Buffer<T> packed_queries(batch * m * d_padded), packed_keys(batch * key_lines * d_padded);
   Buffer<T> reference(tiles);
   p.kept_tiles = pick({0, tiles / 2, tiles});
   Buffer<T> kept(p.kept_tiles * banks * block_m * block_n);
   p.packed_queries = packed_queries.data;
   p.packed_keys = self ? packed_queries.data : packed_keys.data;
-  p.packed_keys_t = packed_keys_t.data;
   p.tile_reference = reference.data;
   p.kept = kept.data;
   p.scratch_bytes = kernels.scratch_bytes(dtype, p.score, int(banks), block_m, block_n);
