@@ -60,7 +60,7 @@ def inverse_triangle(triangle: Tensor) -> Tensor:
     depends = diagonal == 0
     solvable = triangle + torch.diag_embed(depends.to(triangle.dtype))
     identity = torch.eye(triangle.shape[-1]).to(triangle).expand_as(triangle)
-    inverse = torch.linalg.solve_triangular(solvable, identity, upper=False)
+    inverse: Tensor = torch.linalg.solve_triangular(solvable, identity, upper=False)
     return inverse.masked_fill_(depends[:, :, None], 0.0)
 
 

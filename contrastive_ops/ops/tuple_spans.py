@@ -21,22 +21,25 @@ from contrastive_ops.problem import statistics_dtype
 
 torch.library.define(
     "contrastive_ops::tuple_spans",
-    "(Tensor[] vectors, int data) -> (Tensor banks, Tensor data_volume, Tensor mixing, Tensor volume, Tensor inverse)",
+    "(Tensor[] vectors, int data) -> (Tensor banks, Tensor data_volume, Tensor mixing, Tensor volume, "
+    "Tensor last_square, Tensor inverse)",
 )
 torch.library.define(
     "contrastive_ops::tuple_spans_backward",
-    "(Tensor[] vectors, int data, Tensor inverse, Tensor? dbanks, Tensor? ddata_volume, Tensor? dvolume) -> Tensor",
+    "(Tensor[] vectors, int data, Tensor inverse, Tensor? dbanks, Tensor? ddata_volume, Tensor? dvolume, "
+    "Tensor? dlast_square) -> Tensor",
 )
 
 
 class TupleSpans(NamedTuple):
-    """Of tuples `[.., N]`. What there is nothing of is an empty tensor: a volume of no vectors, or the volume of all
-    where all are data vectors."""
+    """Of tuples `[.., N]`. What there is nothing of is an empty tensor: the volume of no vectors, or what belongs to an
+    anchor where all are data vectors."""
 
     banks: Tensor  # [.., K, N, D]: see `tuple_spans`
     data_volume: Tensor  # [.., N], of the K data vectors
     mixing: Tensor  # [.., K(K+1)/2, N]: see `Score`
     volume: Tensor  # [.., N], of all vectors
+    last_square: Tensor  # [.., N], |x|^2 of the last of them
 
 
 def tuple_spans(vectors: Sequence[Tensor], data: int) -> TupleSpans:
@@ -62,28 +65,31 @@ class _TupleSpans(torch.autograd.Function):
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, dbanks, ddata_volume, _, dvolume):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, dbanks, ddata_volume, _, dvolume, dlast_square):  # type: ignore[no-untyped-def]
         inverse, *vectors = ctx.saved_tensors
-        if dbanks is None and ddata_volume is None and dvolume is None:
+        upstream = (dbanks, ddata_volume, dvolume, dlast_square)
+        if all(gradient is None for gradient in upstream):
             return (None,) * (1 + len(vectors))
-        gradients = torch.ops.contrastive_ops.tuple_spans_backward(
-            vectors, ctx.data, inverse, dbanks, ddata_volume, dvolume
-        ).unbind(0)
+        gradients = torch.ops.contrastive_ops.tuple_spans_backward(vectors, ctx.data, inverse, *upstream).unbind(0)
         wanted = ctx.needs_input_grad[1:]
         return None, *(g if want else None for g, want in zip(gradients, wanted, strict=True))
 
 
-def _new_spans(vectors: list[Tensor], data: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _new_spans(vectors: list[Tensor], data: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     first, count = vectors[0], len(vectors)
     *batch, n, d = first.shape
     dtype = statistics_dtype(first.dtype)
-    nothing = first.new_empty((0,), dtype=dtype)
+
+    def numbers(present: bool) -> Tensor:
+        return first.new_empty((*batch, n) if present else (0,), dtype=dtype)
+
     # what belongs to one column lies together
     return (
         first.new_empty((*batch, n, data, d)).transpose(-3, -2),
-        first.new_empty((*batch, n), dtype=dtype) if data else nothing,
+        numbers(data > 0),
         first.new_empty((*batch, n, data * (data + 1) // 2), dtype=dtype).mT,
-        first.new_empty((*batch, n), dtype=dtype) if count > data else nothing.clone(),
+        numbers(count > data),
+        numbers(count > data),
         first.new_empty((*batch, n, count, count), dtype=torch.float64),
     )
 
@@ -102,7 +108,7 @@ def _holds_basis(dtype: torch.dtype) -> bool:
 
 @torch.library.impl("contrastive_ops::tuple_spans", "CompositeExplicitAutograd")
 def _tuple_spans(vectors, data):  # type: ignore[no-untyped-def]
-    banks, data_volume, mixing, volume, inverse = _new_spans(vectors, data)
+    banks, data_volume, mixing, volume, last_square, inverse = _new_spans(vectors, data)
     count, d = len(vectors), vectors[0].shape[-1]
     tuples = vectors[0].shape[:-1].numel()
     bank_rows, mixing_rows = banks.transpose(-3, -2).view(tuples, data, d), mixing.mT.view(tuples, mixing.shape[-2])
@@ -114,6 +120,7 @@ def _tuple_spans(vectors, data):  # type: ignore[no-untyped-def]
             bank_rows[rows] = part[:, :data]
     if count > data:
         volume.view(-1).copy_(volumes(triangle))
+        last_square.view(-1).copy_(triangle[:, -1].square().sum(-1))
     if data:
         data_volume.view(-1).copy_(volumes(triangle[:, :data, :data]))
     triangle.copy_(inverse_triangle(triangle))
@@ -123,13 +130,16 @@ def _tuple_spans(vectors, data):  # type: ignore[no-untyped-def]
     elif data:
         mixing_rows.copy_(triangle[:, r, s])
         torch.stack(vectors[:data], -2, out=banks.transpose(-3, -2))
-    return banks, data_volume, mixing, volume, inverse
+    return banks, data_volume, mixing, volume, last_square, inverse
 
 
 @torch.library.impl("contrastive_ops::tuple_spans_backward", "CompositeExplicitAutograd")
-def _tuple_spans_backward(vectors, data, inverse, dbanks, ddata_volume, dvolume):  # type: ignore[no-untyped-def]
-    """The gradient of both volumes, and L^-T (I - Y^T Y) dY of the basis of the data vectors; where the banks are the
-    vectors, (I - Y^T Y) of their own gradient. All of it is one small matrix times vectors and gradients of a tuple."""
+def _tuple_spans_backward(  # type: ignore[no-untyped-def]
+    vectors, data, inverse, dbanks, ddata_volume, dvolume, dlast_square
+):
+    """The gradient of both volumes, 2 x of the square, and L^-T (I - Y^T Y) dY of the basis of the data vectors; where
+    the banks are the vectors, (I - Y^T Y) of their own gradient. All of it is one small matrix times vectors and
+    gradients of a tuple."""
     gradients = _new_gradients(vectors)
     count, d = len(vectors), gradients.shape[-1]
     inverse = inverse.view(-1, count, count)
@@ -137,6 +147,8 @@ def _tuple_spans_backward(vectors, data, inverse, dbanks, ddata_volume, dvolume)
     coefficients = torch.zeros_like(inverse) if dvolume is None else volume_coefficients(inverse, dvolume.reshape(-1))
     if ddata_volume is not None:
         coefficients[:, :data, :data] += volume_coefficients(of_data, ddata_volume.reshape(-1))
+    if dlast_square is not None:
+        coefficients[:, -1, -1] += 2 * dlast_square.reshape(-1)
     change = [] if dbanks is None else dbanks.unbind(-3)
     out = gradients.view(count, -1, d)
     for rows, part in float64_chunks([*vectors, *change]):
