@@ -347,7 +347,7 @@ def _state_layout(shape: Shape) -> _Layout:
 
     Sizes are bounds over all tilings, without a branch on M or N: a compiled graph serves every shape.
     """
-    batch, m, n, d, _, banks = shape[:6]
+    batch, m, n, d, score, banks = shape[:6]
     smallest_n = min(SMALLEST_BLOCK, _volume_columns(shape))
     item = shape.statistics_dtype.itemsize
     panel = _kernels().panel(DTYPE_CODES[shape.dtype])
@@ -360,5 +360,7 @@ def _state_layout(shape: Shape) -> _Layout:
         layout.add("packed_keys", batch * ((banks - 1) * n_padded + n) * d_padded * item)
     layout.add("tile_reference", batch * _ceil_div(m, SMALLEST_BLOCK) * _ceil_div(n, smallest_n) * item)
     all_products = batch * banks * (m + LARGEST_BLOCK) * (n + LARGEST_BLOCK) * item
-    layout.add("kept", torch.sym_min(shape.workspace_bytes, all_products))
+    # the packed banks of a volume are many times the queries, so they are paid from the budget
+    budget = shape.workspace_bytes - (0 if score is ScoreKind.DOT else layout.sizes["packed_keys"])
+    layout.add("kept", torch.sym_min(torch.sym_max(budget, 0), all_products))
     return layout

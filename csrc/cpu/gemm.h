@@ -92,22 +92,30 @@ CONTRASTIVE_INLINE MicroKernel<T> micro_kernel_for(int64_t rows) {
 // Calls part(start, count) over [0, total) in pieces of nearly equal size, none above kMicroRows: 16 = 6 + 5 + 5.
 template <class F>
 CONTRASTIVE_INLINE void for_micro_rows(int64_t total, F part) {
-  const int64_t pieces = (total + kMicroRows - 1) / kMicroRows;
-  for (int64_t p = 0; p < pieces; ++p) {
-    const int64_t start = p * total / pieces, end = (p + 1) * total / pieces;
-    part(start, end - start);
+  const int64_t pieces = (total + kMicroRows - 1) / kMicroRows, least = total / pieces, larger = total % pieces;
+  for (int64_t p = 0, start = 0; p < pieces; ++p) {
+    const int64_t count = least + (p < larger);
+    part(start, count);
+    start += count;
   }
 }
 
-// Brings lines of the next panel near while `count` of `total` rows are computed: their share of them.
-//   line(l): where line l of kPanel elements begins
-template <class T, class Line>
-CONTRASTIVE_INLINE void prefetch_share(int64_t lines, int64_t start, int64_t count, int64_t total, Line line) {
-  for (int64_t l = start * lines / total; l < (start + count) * lines / total; ++l) {
-    __builtin_prefetch(line(l));
-    if constexpr (kPanel<T> * sizeof(T) > 64) __builtin_prefetch(line(l) + kLanes<T>);
+// Brings the next panel near, a few lines of kPanel elements with every row of the present one.
+struct Prefetch {
+  int64_t lines, lines_a_row;
+
+  Prefetch(int64_t lines, int64_t rows) : lines(lines), lines_a_row((lines + rows - 1) / rows) {}
+
+  // line(l): where line l begins
+  template <class T, class Line>
+  CONTRASTIVE_INLINE void with_rows(int64_t start, int64_t count, Line line) const {
+    const int64_t end = (start + count) * lines_a_row < lines ? (start + count) * lines_a_row : lines;
+    for (int64_t l = start * lines_a_row; l < end; ++l) {
+      __builtin_prefetch(line(l));
+      if constexpr (kPanel<T> * sizeof(T) > 64) __builtin_prefetch(line(l) + kLanes<T>);
+    }
   }
-}
+};
 
 // tile[col panel][row][kPanel] = alpha * Q K^T.
 //   q [d / kPanel][rows][kPanel] packed queries, k [d / kPanel][cols][kPanel] packed keys
@@ -124,9 +132,9 @@ void score_product(const T* q, const T* k, int64_t rows, int64_t cols, int64_t d
         transpose_panel<T>(k + (depth_start + x) * cols + j * W, cols - j, k_t + x * W);
       T* c = tile + j * rows;
       const T* next = k + depth_start * cols + (j + W) * W;
-      const int64_t next_lines = j + W < cols ? depth : 0;
+      const Prefetch prefetch(j + W < cols ? depth : 0, rows);
       for_micro_rows(rows, [&](int64_t i, int64_t count) CONTRASTIVE_LAMBDA_INLINE {
-        prefetch_share<T>(next_lines, i, count, rows, [&](int64_t l) { return next + l / W * W * cols + l % W * W; });
+        prefetch.with_rows<T>(i, count, [&](int64_t l) { return next + (l / W * cols + l % W) * W; });
         micro_kernel_for<T, true>(count)(a + i * W, rows * W, k_t, depth, c + i * W, W, update, alpha);
       });
     }
@@ -154,9 +162,10 @@ void query_product(const T* tile, const T* k, int64_t rows, int64_t cols, int64_
   constexpr int W = kPanel<T>;
   for (int64_t x = 0; x < d; x += W) {
     const T* b = k + x * cols;
-    const int64_t width = d - x < W ? d - x : W, next_lines = x + W < d ? cols : 0;
+    const int64_t width = d - x < W ? d - x : W;
+    const Prefetch prefetch(x + W < d ? cols : 0, rows);
     for_micro_rows(rows, [&](int64_t i, int64_t count) CONTRASTIVE_LAMBDA_INLINE {
-      prefetch_share<T>(next_lines, i, count, rows, [&](int64_t l) { return b + (cols + l) * W; });
+      prefetch.with_rows<T>(i, count, [&](int64_t l) { return b + (cols + l) * W; });
       update_rows<T>(micro_kernel_for<T, true>(count), tile + i * W, rows * W, b, cols, dq + i * d + x, d, count,
                      width);
     });
@@ -169,11 +178,12 @@ void key_product(const T* tile, const T* q, int64_t rows, int64_t cols, int64_t 
   constexpr int W = kPanel<T>;
   for (int64_t x = 0; x < d; x += W) {
     const T* b = q + x * rows;
-    const int64_t width = d - x < W ? d - x : W, next_lines = x + W < d ? rows : 0;
+    const int64_t width = d - x < W ? d - x : W;
+    const Prefetch prefetch(x + W < d ? rows : 0, cols);
     for (int64_t j = 0; j < cols; j += W) {
       const T* panel = tile + j * rows;
       for_micro_rows(cols - j < W ? cols - j : W, [&](int64_t r, int64_t count) CONTRASTIVE_LAMBDA_INLINE {
-        prefetch_share<T>(next_lines, j + r, count, cols, [&](int64_t l) { return b + (rows + l) * W; });
+        prefetch.with_rows<T>(j + r, count, [&](int64_t l) { return b + (rows + l) * W; });
         update_rows<T>(micro_kernel_for<T, false>(count), panel + r, 0, b, rows, dk + (j + r) * d + x, d, count, width);
       });
     }
