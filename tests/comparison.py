@@ -39,12 +39,10 @@ def check_loss(
     dtype: torch.dtype,
     backend: str,
     terms: float = 0.0,
-    margin: float = 1.0,
 ) -> None:
     """Error of `ours` <= error of `dense` in the statistics dtype + the tolerance; the truth is `exact` in float64.
 
     `terms`: the size of terms that cancel in every entry, which counts where it is larger than the truth.
-    `margin`: how many times the dense formula's error a gradient may have.
     Per-item losses are weighted by random positive numbers, so that no gradient of one item hides another's.
     """
     high, plain = cast(leaves, torch.float64), cast(leaves, statistics_dtype(dtype))
@@ -57,7 +55,7 @@ def check_loss(
     size = torch.tensor(terms * max(true_value.numel(), 1) ** 0.5)
     error, allowed = (norm_error(x, true_value, size) for x in (value, dense_value))
     assert error <= allowed + tolerance_for(dtype, backend).value, f"value: {error} against {allowed}"
-    errors = {name: margin * norm_error(dense_grads[name], truth) for name, truth in true_grads.items()}
+    errors = {name: norm_error(dense_grads[name], truth) for name, truth in true_grads.items()}
     for name, truth in true_grads.items():
         assert grads[name].dtype == leaves[name].dtype, name
         # what lies below the normal range of fp16 is rounded as its smallest normal number
