@@ -7,6 +7,7 @@ from comparison import check_loss
 from dense_volumes import dense_volumes
 
 from contrastive_ops import GramLoss, gram_loss, gram_volume
+from contrastive_ops.backends.cpu import CpuBackend
 from contrastive_ops.problem import statistics_dtype
 from contrastive_ops.testing import norm_error, worst_row_error
 
@@ -80,6 +81,34 @@ def test_nothing_to_contrast(n, dtype, backend):
     gradients = torch.autograd.grad(loss, [anchor, *modalities])
     assert loss.item() == 0.0
     assert all(torch.equal(gradient, torch.zeros_like(gradient)) for gradient in gradients)
+
+
+@pytest.mark.parametrize("detach_keys", [False, True])
+def test_a_frozen_tower_saves_its_products(detach_keys, monkeypatch):
+    """The kernels are asked for what the graph takes: neither dQ nor dK of a side that stands still."""
+    asked = []
+    backward = CpuBackend.backward
+
+    def recorded(*arguments):
+        asked.append((arguments[-1].queries, arguments[-1].keys))
+        return backward(*arguments)
+
+    monkeypatch.setattr(CpuBackend, "backward", recorded)
+    anchor, modalities, _ = split(make_leaves(20, 16, 2, torch.float32))
+    fixed = [modality.detach() for modality in modalities]
+
+    def gradients_of(anchor, modalities, towers):
+        asked.clear()
+        loss = gram_loss(anchor, modalities, detach_keys=detach_keys, backend="cpu")
+        return torch.autograd.grad(loss, towers), sorted(asked)
+
+    of_all, everything = gradients_of(anchor, modalities, [anchor, *modalities])
+    (of_anchor,), for_anchor = gradients_of(anchor, fixed, [anchor])
+    of_data, for_data = gradients_of(anchor.detach(), modalities, modalities)
+    assert everything == ([(False, True), (True, False)] if detach_keys else [(True, True)])
+    assert for_anchor == [(True, False)] and for_data == [(False, True)]
+    for found, expected in zip((of_anchor, *of_data), of_all, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_half_precision_inputs(backend):

@@ -56,10 +56,17 @@ def tuple_spans(vectors: Sequence[Tensor], data: int) -> TupleSpans:
 class _TupleSpans(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, data, *vectors):  # type: ignore[no-untyped-def]
-        *spans, inverse = torch.ops.contrastive_ops.tuple_spans(list(vectors), data)
+        *outputs, inverse = torch.ops.contrastive_ops.tuple_spans(list(vectors), data)
+        spans = TupleSpans(*outputs)
         ctx.save_for_backward(inverse, *vectors)
         ctx.data = data
-        ctx.mark_non_differentiable(TupleSpans(*spans).mixing)
+        needs_grad = ctx.needs_input_grad[1:]
+        constant = [spans.mixing]
+        if not any(needs_grad[:data]):  # or the kernels would compute gradients that nobody takes
+            constant += [spans.banks, spans.data_volume]
+        if not needs_grad[-1]:
+            constant.append(spans.last_square)
+        ctx.mark_non_differentiable(*constant)
         ctx.set_materialize_grads(False)
         return tuple(spans)
 
@@ -149,16 +156,12 @@ def _tuple_spans_backward(  # type: ignore[no-untyped-def]
         coefficients[:, :data, :data] += volume_coefficients(of_data, ddata_volume.reshape(-1))
     if dlast_square is not None:
         coefficients[:, -1, -1] += 2 * dlast_square.reshape(-1)
-    change = [] if dbanks is None else dbanks.unbind(-3)
+    change, is_basis = [] if dbanks is None else dbanks.unbind(-3), _holds_basis(gradients.dtype)
     out = gradients.view(count, -1, d)
     for rows, part in float64_chunks([*vectors, *change]):
         factors = coefficients[rows]
         if change:
-            back = (
-                of_data[rows].mT
-                if _holds_basis(gradients.dtype)
-                else torch.eye(data).to(part).expand(len(part), data, data)
-            )
+            back = of_data[rows].mT if is_basis else torch.eye(data).to(part).expand(len(part), data, data)
             factors = torch.cat([factors, part.new_zeros((len(part), count, data))], 2)
             factors[:, :data, :data] -= torch.bmm(back, inside(of_data[rows], part[:, :data], part[:, count:]))
             factors[:, :data, count:] = back
