@@ -48,10 +48,12 @@ without_gpu_kernels = pytest.mark.parametrize(
     "backend", [name for name in AVAILABLE_BACKENDS if name not in SLOW_BACKENDS]
 )
 SLOW_COMBINATIONS = 16
+# these compile for minutes: they come first, so that no worker is left alone with them at the end
+COMPILING = ("test_cuda_kernels.py", "test_native.py", "test_triton_compiled.py", "test_cuda_compiled.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A fixed choice, spread over all values of the parameters; the matrix makes its own."""
+    """A fixed choice of the slow, spread over all values of the parameters; the matrix makes its own."""
     slow: dict[tuple[str, str], list[pytest.Item]] = {}
     for item in items:
         chosen = getattr(item, "callspec", None)
@@ -65,6 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=list(dropped))
         items[:] = [item for item in items if item not in dropped]
+    items.sort(key=lambda item: item.path.name not in COMPILING)
 
 
 settings.register_profile(

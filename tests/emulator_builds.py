@@ -39,8 +39,8 @@ class Build:
 
 
 PLAIN = ("-O2", "-g", "-fPIC", "-fvisibility=hidden")  # objects of programs and modules alike
-ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
-MEMORY = ("-O1", "-g", "-fsanitize=memory", "-fsanitize-memory-track-origins")
+ADDRESS = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+MEMORY = ("-O0", "-g1", "-fsanitize=memory", "-fsanitize-memory-track-origins")
 BUILDS = {
     "plain": Build(default_compiler(), PLAIN, PLAIN, {}),
     # a launch that fails abandons its threads where they are, with what they have allocated
@@ -48,8 +48,8 @@ BUILDS = {
     # the emulator's sources without instrumentation, by GCC: see cuda_emulator/sanitizers.h
     "thread": Build(
         shutil.which("g++"),
-        ("-O1", "-g", "-fsanitize=thread", "-DCUDA_EMULATOR_TSAN"),
-        ("-O1", "-g", "-DCUDA_EMULATOR_TSAN"),
+        ("-O1", "-g1", "-fsanitize=thread", "-DCUDA_EMULATOR_TSAN"),
+        ("-O1", "-g1", "-DCUDA_EMULATOR_TSAN"),
         {"TSAN_OPTIONS": "halt_on_error=1"},
     ),
     "memory": Build(clang(), MEMORY, MEMORY, {}),
