@@ -1,5 +1,5 @@
 // The three products of a tile. One tile layout, [panel of columns][row][kPanel], serves all of them:
-// the score product writes it, dS K reads it by rows and dS^T Q reads it by columns, with no transposition.
+// the score product writes it, dS K reads it by rows and dS^T Q reads it by columns. A tile is never transposed.
 #pragma once
 
 #include "transpose.h"
