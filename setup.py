@@ -119,9 +119,7 @@ class NinjaBuildExt(build_ext):
 
 
 setup(
-    # triton_kernels/ stays beside csrc/, but nothing except contrastive_ops lands in site-packages
-    packages=[*find_packages(include=["contrastive_ops*"]), "contrastive_ops.triton_kernels"],
-    package_dir={"contrastive_ops.triton_kernels": "triton_kernels"},
+    packages=find_packages(include=["contrastive_ops*"]),  # triton_kernels/, beside csrc/, is a link in the package
     ext_modules=[
         Extension("contrastive_ops._native", sources=ONCE + PER_ISA),
         *([Extension("contrastive_ops._cuda", sources=[*CUDA, CUDA_BINDING])] if find_nvcc() else []),

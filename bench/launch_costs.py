@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, statistics_fwd
-
 from bench.gpus import Gpu
 from contrastive_ops.backends.triton.launch import Launch
 from contrastive_ops.relations import ClauseKind
+from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, statistics_fwd
 
 # --- instructions per score, counted in what Triton 3.8 compiles for sm_90, on the path of a tile without masks ---
 

@@ -40,11 +40,10 @@ from contrastive_ops.testing import (
 
 pytest.importorskip("triton", reason="triton exists for Linux only")
 
-from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, score, statistics_fwd, tile, volume
-
 from contrastive_ops.backends.gpu import backend as gpu_backend
 from contrastive_ops.backends.gpu import macro
 from contrastive_ops.backends.triton import launch, tiles
+from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, score, statistics_fwd, tile, volume
 
 TILE = 64  # of the interpreter's rows in the table
 

@@ -6,6 +6,7 @@ Launched once for the queries and once, with the sides swapped, for the keys; in
 
 import triton
 import triton.language as tl
+
 from contrastive_ops.triton_kernels.tile import load_rows, products, score_gradient
 
 

@@ -3,6 +3,7 @@ in the second-level cache, then products."""
 
 import triton
 import triton.language as tl
+
 from contrastive_ops.triton_kernels.score import bank_weights, score_coordinates, score_slopes, score_value
 from contrastive_ops.triton_kernels.tile import load_rows, products, score_gradient
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
-from contrastive_ops.triton_kernels.volume import volume_coordinates, volume_slopes, volume_value, volume_weights
 
 from contrastive_ops.scores import ScoreKind
+from contrastive_ops.triton_kernels.volume import volume_coordinates, volume_slopes, volume_value, volume_weights
 
 VOLUME = tl.constexpr(int(ScoreKind.VOLUME))
 

@@ -2,6 +2,7 @@
 
 import triton
 import triton.language as tl
+
 from contrastive_ops.triton_kernels.relation import may_include, relation_mask
 from contrastive_ops.triton_kernels.score import score_coordinates, score_value
 from contrastive_ops.triton_kernels.tile import add_biases, exponential, load_rows, mask_candidates, products

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
+
 from contrastive_ops.triton_kernels.relation import may_exclude, may_include, relation_mask
 
 LOG2_E = tl.constexpr(1.4426950408889634)

@@ -7,6 +7,7 @@ score_ij = col_term_j rho_ij
 
 import triton
 import triton.language as tl
+
 from contrastive_ops.triton_kernels.tile import load_line
 
 
