@@ -13,10 +13,11 @@ TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive
 CXX_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench gpu-check lint format clean
+.PHONY: help demo test versions bench gpu-check lint format clean
 help:
 	@echo "make demo    train and query a code search on this machine's Python sources (out/code_search)"
 	@echo "make test    build and run the tests; ARGS='-k clip' selects"
+	@echo "make versions    the same kernels and losses with the tritons and torches that the README names (downloads 13 GB)"
 	@echo "make bench   measure against PyTorch on this machine"
 	@echo "make gpu-check TORCH=torch    on a machine with a GPU: is it right and fast there? (out/gpu_check/report.md)"
 	@echo "make lint    ruff, mypy, clang-format; make format applies what they can"
@@ -27,6 +28,10 @@ demo: $(VENV)/examples.stamp $(VENV)/native.stamp
 
 test: $(VENV)/test.stamp $(VENV)/native.stamp
 	$(TEST_ENVIRONMENT) $(RUN) -m pytest -n auto $(or $(ARGS),tests)
+
+# ARGS='triton-3.6.0 torch-2.8.0' selects
+versions: $(VENV)/test.stamp $(VENV)/native.stamp
+	$(RUN) tests/versions.py $(ARGS)
 
 bench: $(VENV)/bench.stamp $(VENV)/native.stamp
 	$(RUN) -m bench $(ARGS)
@@ -47,7 +52,7 @@ format: $(VENV)/lint.stamp
 	$(VENV)/bin/clang-format -i $(CXX_SOURCES)
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .versions build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	rm -f contrastive_ops/_native*.so contrastive_ops/_cuda*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

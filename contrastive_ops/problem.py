@@ -14,6 +14,9 @@ from contrastive_ops.scores import DOT, MAX_BANKS, Score
 SUPPORTED_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 DEFAULT_WORKSPACE_BYTES = 64 * 1024 * 1024
 MAX_OFFSET = 2**62
+AUTOCAST_DEVICES = frozenset(
+    kind for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "mtia") if torch.amp.is_autocast_available(kind)
+)
 
 
 class Statistics(NamedTuple):
@@ -75,6 +78,24 @@ class Problem(NamedTuple):
     @property
     def statistics_dtype(self) -> torch.dtype:
         return statistics_dtype(self.queries.dtype)
+
+    def with_score(self, score: Score, queries: Tensor, keys: Tensor) -> Problem:
+        """Another score of the same lines, from embeddings of its own."""
+        # by hand: a graph cannot hold `_replace` before torch 2.11
+        return Problem(
+            queries=queries,
+            keys=keys,
+            scale=self.scale,
+            row_bias=self.row_bias,
+            col_bias=self.col_bias,
+            candidates=self.candidates,
+            positives=self.positives,
+            rows=self.rows,
+            columns=self.columns,
+            self_similarity=False,
+            workspace_bytes=self.workspace_bytes,
+            score=score,
+        )
 
     def flatten_relations(self) -> tuple[list[int], list[int], list[Tensor], int]:
         """(kinds, offsets, ids, number of candidate clauses), the form that crosses the operator schema."""
@@ -244,11 +265,14 @@ def check_matrix(name: str, value: Tensor) -> None:
 def autocast(value: Tensor) -> Tensor:
     """Cast to the autocast dtype where autocast is active (float64 is left alone, as in PyTorch)."""
     kind = value.device.type
-    if value.dtype == torch.float64 or not torch.amp.is_autocast_available(kind):
-        return value
-    if not torch.is_autocast_enabled(kind):
+    if value.dtype == torch.float64 or not is_autocast_active(kind):
         return value
     return value.to(torch.get_autocast_dtype(kind))
+
+
+def is_autocast_active(kind: str) -> bool:
+    # the table stands for `torch.amp.is_autocast_available`, which a graph cannot hold before torch 2.12
+    return kind in AUTOCAST_DEVICES and torch.is_autocast_enabled(kind)
 
 
 def check_scale(scale: float | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -60,6 +60,10 @@ class Relation:
     clauses: tuple[Clause, ...] = ()
 
     def __and__(self, other: Relation) -> Relation:
+        return self.intersection(other)
+
+    def intersection(self, other: Relation) -> Relation:
+        """`self & other`, which a graph cannot hold before torch 2.11."""
         clauses = self.clauses + other.clauses
         if len(clauses) > MAX_CLAUSES:
             raise ValueError(
@@ -82,7 +86,7 @@ class Relation:
             or (c.kind == ClauseKind.DIFFERENT and c.row_ids is c.col_ids)
             for c in self.clauses
         )
-        return self if holds_none else self & off_diagonal()
+        return self if holds_none else self.intersection(off_diagonal())
 
     def for_rows(self, rows: slice) -> Relation:
         """The same relation for a contiguous part of the rows, renumbered from 0."""

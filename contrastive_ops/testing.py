@@ -288,6 +288,16 @@ def _expanded(x: Tensor) -> Tensor:
     return x[..., :1, :].contiguous().expand_as(x)
 
 
+def _shared_batch(x: Tensor) -> Tensor:
+    """Batch stride 0: every entry is the first one."""
+    return x[:1].contiguous().expand_as(x) if x.dim() == 3 else x
+
+
+def _interleaved_batch(x: Tensor) -> Tensor:
+    """Every entry lies between the lines of the others."""
+    return x.transpose(0, 1).contiguous().transpose(0, 1) if x.dim() == 3 else x
+
+
 def _strided_inner(x: Tensor) -> Tensor:
     """Neither stride is 1."""
     view = x.new_full((*x.shape, 2), torch.nan)[..., 1]
@@ -307,6 +317,8 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": _transposed,
     "sliced": _sliced,
     "expanded": _expanded,
+    "shared_batch": _shared_batch,
+    "interleaved_batch": _interleaved_batch,
     "strided_inner": _strided_inner,
     "negated": _negated,
 }

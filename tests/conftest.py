@@ -29,9 +29,8 @@ from contrastive_ops.testing import DTYPES
 
 HAS_TRITON = find_spec("triton") is not None  # it exists for Linux only
 if HAS_TRITON:
-    from triton_interpreter import call_device_functions_directly, correct_bfloat16
+    from triton_interpreter import call_device_functions_directly
 
-    correct_bfloat16()
     call_device_functions_directly()
 NO_EMULATOR = emulated_cuda.missing()
 if NO_EMULATOR is None:
@@ -49,7 +48,13 @@ without_gpu_kernels = pytest.mark.parametrize(
 )
 SLOW_COMBINATIONS = 16
 # these compile for minutes: they come first, so that no worker is left alone with them at the end
-COMPILING = ("test_cuda_kernels.py", "test_native.py", "test_triton_compiled.py", "test_cuda_compiled.py")
+COMPILING = (
+    "test_cuda_kernels.py",
+    "test_native.py",
+    "test_versions.py",
+    "test_triton_compiled.py",
+    "test_cuda_compiled.py",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

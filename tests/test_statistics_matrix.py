@@ -44,7 +44,7 @@ def _options(k: int, large: bool) -> dict[str, object]:
         "row_bias": row_bias,
         "col_bias": col_bias,
         "batch": 0 if large else BATCHES[k % 5],
-        "layout": layouts[k % 7 % len(layouts)],
+        "layout": layouts[k % 17 % len(layouts)],
         "tensor_scale": k % 11 % 3 != 0,
         "scale": (14.25, 1.0, -3.5)[k % 13 % 3],
     }

@@ -101,6 +101,8 @@ def test_two_levels(case, dtype, small_macro_blocks):
         Case("ids_per_batch", (90, 130, 136), batch=3),  # two levels
         Case("off_diagonal", (70, 200, 17)),  # lines that do not start at multiples of 16 bytes
         Case("off_diagonal", (70, 200, 16), layout="expanded"),  # one line used for all
+        Case("few_ids", (40, 70, 64), batch=3, layout="shared_batch"),  # and one entry
+        Case("few_ids", (40, 70, 64), batch=3, layout="interleaved_batch"),
     ],
     ids=str,
 )
@@ -111,7 +113,7 @@ def test_tensor_descriptors(case, dtype, monkeypatch):
     monkeypatch.setattr(launch, "has_descriptors", lambda arch, precision: True)
     monkeypatch.setattr(launch, "TensorDescriptor", lambda *given: made.append(given) or descriptor(*given))
     check_case(case, dtype, "triton")
-    assert bool(made) == (case.sizes[2] % 8 == 0 and case.layout != "expanded")
+    assert bool(made) == (case.sizes[2] % 8 == 0 and case.layout not in ("expanded", "shared_batch"))
 
 
 @settings(max_examples=25)
@@ -190,7 +192,7 @@ def test_volumes_by_tensor_descriptors(monkeypatch):
     monkeypatch.setattr(launch, "has_descriptors", lambda arch, precision: True)
     monkeypatch.setattr(launch, "TensorDescriptor", lambda *given: made.append(given) or descriptor(*given))
     check_volumes(Case("off_diagonal", (40, 70, 16), scale=-3.5), torch.bfloat16, "triton", 2)
-    assert len(made) == 2 * (1 + 2) + 2 * 2 * 2  # rows and two banks in both passes, two operands of four products
+    assert len(made) == 2 * 2 + 2 * 2 * 2  # rows and banks in both passes, two operands of four products
 
 
 def gradients_near_the_span():
@@ -339,7 +341,7 @@ ALL_SIZES = """
             launch.gradient_launch(views[1], target, k, None, col),
         ]
         for one in launches:
-            one.kernel.warmup(**one.arguments, num_warps=one.warps, num_stages=one.stages, grid=one.grid)
+            one.kernel.warmup(**one.arguments, **one.options, grid=one.grid)
     for kernel in dict.fromkeys(one.kernel for one in launches):
         print(kernel.__name__, len(kernel.device_caches[0][0]))
 """
@@ -463,7 +465,7 @@ VOLUME_MUTATIONS = {
     "missing bank": (
         tile,
         "products",
-        ("load_rows(col_banks[s]", "load_rows(col_banks[0]"),
+        ("BLOCK_N, BLOCK_D, s, BANKS", "BLOCK_N, BLOCK_D, 0, BANKS"),
         (check_volumes_in_blocks, 2, torch.float32),
     ),
     # half precision: what the later coordinates owe to a bank is left out
@@ -546,7 +548,7 @@ def test_offsets_beyond_32_bits(tmp_path):
     """Planted fault "int32 offset": the process then reads another address, so it runs in one of its own."""
     right = run_far_rows(tmp_path, "")
     assert right.returncode == 0, right.stderr
-    fault = ("rows.to(tl.int64) * side.row_stride", "rows * side.row_stride")
+    fault = ("rows.to(tl.int64) * strides.row", "rows * strides.row")
     assert run_far_rows(tmp_path, planted(tile, tmp_path, fault).__file__).returncode != 0
 
 

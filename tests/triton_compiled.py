@@ -232,9 +232,7 @@ def build_launch(case: Case) -> launches.Launch:
 def compile_case(case: Case) -> Figures:
     driver.set_active(FakeDriver(ARCHITECTURES[case.arch].target))
     launch = build_launch(case)
-    compiled = launch.kernel.warmup(
-        **launch.arguments, num_warps=launch.warps, num_stages=launch.stages, grid=launch.grid
-    )
+    compiled = launch.kernel.warmup(**launch.arguments, **launch.options, grid=launch.grid)
     sizes = [
         launch.arguments[x] for x in ("BLOCK_M", "BLOCK_N", "BLOCK_D", "BLOCK_K", "BLOCK") if x in launch.arguments
     ]

@@ -12,8 +12,10 @@ from contrastive_ops.triton_kernels.tile import load_rows, products, score_gradi
 
 @triton.jit(do_not_specialize=["num_rows", "num_cols"])
 def gradient_bwd_kernel(
-    row_side,  # Embeddings [B, M, D] of the owner
-    col_side,  # Embeddings [B, N, D] of the other side
+    row_data,  # [B, M, D] of the owner
+    row_strides,  # Strides, or () with descriptors
+    col_data,  # [B, N, D] of the other side
+    col_strides,
     scale,  # []
     unit,  # [] factor that keeps dS in the range of the embeddings' dtype, or None for 1
     row_lines,  # Lines
@@ -40,7 +42,7 @@ def gradient_bwd_kernel(
     scale_value = tl.load(scale)
     unit_value = tl.load(unit) if unit is not None else 1.0
     if RESIDENT:
-        row_tile = load_rows(row_side, batch, row_start, num_rows, 0, D, BLOCK_M, BLOCK_D)
+        row_tile = load_rows(row_data, row_strides, batch, row_start, num_rows, 0, D, BLOCK_M, BLOCK_D)
     else:
         row_tile = None
     if d_rows is not None:
@@ -51,18 +53,21 @@ def gradient_bwd_kernel(
     for col_start in range(0, num_cols, BLOCK_N):
         cols = col_start + tl.arange(0, BLOCK_N)
         if RESIDENT:
-            col_tile = load_rows(col_side, batch, col_start, num_cols, 0, D, BLOCK_N, BLOCK_D)
+            col_tile = load_rows(col_data, col_strides, batch, col_start, num_cols, 0, D, BLOCK_N, BLOCK_D)
             dots = tl.dot(row_tile, tl.trans(col_tile), input_precision=PRECISION, out_dtype=ACCUMULATOR)
         else:
             dots = products(
-                row_side,
-                (col_side,),
+                row_data,
+                row_strides,
+                col_data,
+                col_strides,
                 batch,
                 row_start,
                 num_rows,
                 col_start,
                 num_cols,
                 D,
+                1,
                 BLOCK_M,
                 BLOCK_N,
                 BLOCK_D,

@@ -26,8 +26,10 @@ def store_col_sums(slots, values, j, block_cols):
     do_not_specialize=["num_rows", "num_cols", "first_row", "first_col", "block_rows", "block_cols", "d_scale_weight"]
 )
 def macro_gradient_kernel(
-    row_side,  # Embeddings [M, D] of one batch entry
-    col_banks,  # K Embeddings [N, D]
+    row_data,  # [1, M, D]: one batch entry
+    row_strides,  # Strides, or () with descriptors
+    col_data,  # [1, N, K, D]
+    col_strides,
     score,  # Score of this batch entry
     scale,  # []
     unit,  # [] or None, as in gradient_bwd_kernel
@@ -49,6 +51,7 @@ def macro_gradient_kernel(
     first_col,
     block_rows,  # rows of the macro-block: a multiple of BLOCK_M, or up to the end of the matrix
     block_cols,
+    BANKS: tl.constexpr,  # K
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -68,14 +71,17 @@ def macro_gradient_kernel(
         dots = (tl.load(kept + rows.to(tl.int64)[:, None] * num_cols + cols[None, :], mask=inside, other=0.0),)
     else:
         dots = products(
-            row_side,
-            col_banks,
+            row_data,
+            row_strides,
+            col_data,
+            col_strides,
             batch,
             row_start,
             num_rows,
             col_start,
             num_cols,
             D,
+            BANKS,
             BLOCK_M,
             BLOCK_N,
             BLOCK_D,
@@ -104,7 +110,7 @@ def macro_gradient_kernel(
     )
     if d_scale is not None:
         program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        tl.store(d_scale + program, tl.sum(tl.sum(ds * values, 1), 0) * (d_scale_weight / unit_value))
+        tl.store(d_scale + program, tl.sum(ds * values) * (d_scale_weight / unit_value))
     i, j = rows - first_row, cols - first_col
     slopes, by_row_term, by_col_term = score_slopes(score, coordinates, ds, batch, rows, num_rows, cols, num_cols)
     store_row_sums(sums.row_bias, ds, i, block_rows)
@@ -112,7 +118,7 @@ def macro_gradient_kernel(
     store_row_sums(sums.row_term, by_row_term, i, block_rows)
     store_col_sums(sums.col_term, by_col_term, j, block_cols)
     if weights_block is not None:
-        targets = weights_block + i.to(tl.int64)[:, None] * row_stride + j[None, :]
+        targets = weights_block + (i[:, None] * row_stride + j[None, :])  # of a workspace that 31 bits count
         inside = (i < block_rows)[:, None] & (j < block_cols)[None, :]
         for s in tl.static_range(len(slopes)):
             weights = bank_weights(score, slopes, s, batch, cols, num_cols, weights_block.dtype.element_ty)
@@ -121,8 +127,10 @@ def macro_gradient_kernel(
 
 @triton.jit(do_not_specialize=["size", "depth"])
 def macro_product_kernel(
-    weights,  # Embeddings [1, size, depth], with TRANSPOSED [1, depth, size]: a macro-block of one bank
-    other,  # Embeddings [1, depth, D]: the part of the other side that it covers
+    weights_data,  # [1, size, depth], with TRANSPOSED [1, depth, size]: a macro-block of one bank
+    weights_strides,  # Strides, or () with descriptors
+    other_data,  # [1, depth, D]: the part of the other side that it covers
+    other_strides,
     gradient,  # [size, D] statistics dtype, contiguous: accumulated into
     size,
     depth,
@@ -144,9 +152,11 @@ def macro_product_kernel(
     accumulated = tl.load(target, mask=inside, other=0.0)
     for start in range(0, depth, BLOCK_K):
         if TRANSPOSED:
-            tile = tl.trans(load_rows(weights, batch, start, depth, first, size, BLOCK_K, BLOCK_M))
+            tile = tl.trans(
+                load_rows(weights_data, weights_strides, batch, start, depth, first, size, BLOCK_K, BLOCK_M)
+            )
         else:
-            tile = load_rows(weights, batch, first, size, start, depth, BLOCK_M, BLOCK_K)
-        other_tile = load_rows(other, batch, start, depth, first_d, D, BLOCK_K, BLOCK_N)
+            tile = load_rows(weights_data, weights_strides, batch, first, size, start, depth, BLOCK_M, BLOCK_K)
+        other_tile = load_rows(other_data, other_strides, batch, start, depth, first_d, D, BLOCK_K, BLOCK_N)
         accumulated = tl.dot(tile, other_tile, accumulated, input_precision=PRECISION, out_dtype=ACCUMULATOR)
     tl.store(target, accumulated, mask=inside)

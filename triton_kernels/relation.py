@@ -13,13 +13,18 @@ SAME = tl.constexpr(int(ClauseKind.SAME))
 DIFFERENT = tl.constexpr(int(ClauseKind.DIFFERENT))
 
 
-class Clause(NamedTuple):
-    """One clause as a kernel argument; a relation is a tuple of them, `()` for every pair."""
+class DiagonalClause(NamedTuple):
+    """A clause as a kernel argument; a relation is a tuple of them, `()` for every pair. No field is None: Triton
+    before 3.7 cannot take the length of a tuple that holds one."""
 
     kind: Any  # constexpr, a ClauseKind
-    offset: Any  # diagonals: j == i + offset
-    row_ids: Any  # [M] of each batch entry, or None
-    col_ids: Any  # [N] of each batch entry, or None
+    offset: Any  # j == i + offset
+
+
+class IdsClause(NamedTuple):
+    kind: Any  # constexpr, a ClauseKind
+    row_ids: Any  # [M] of each batch entry
+    col_ids: Any  # [N] of each batch entry
     row_batch_stride: Any
     col_batch_stride: Any
 

@@ -35,8 +35,10 @@ def merge_online(top, total, new_top, new_total):
     ]
 )
 def statistics_fwd_kernel(
-    row_side,  # Embeddings [B, M, D]
-    col_banks,  # K Embeddings [B, N, D]
+    row_data,  # [B, M, D]
+    row_strides,  # Strides, or () with descriptors
+    col_data,  # [B, N, K, D]
+    col_strides,
     score,  # Score
     scale,  # []
     row_lines,  # Lines: biases
@@ -54,6 +56,7 @@ def statistics_fwd_kernel(
     num_row_stripes,
     num_col_stripes,
     SELF: tl.constexpr,  # columns are the rows: upper triangle, and their statistics are row statistics
+    BANKS: tl.constexpr,  # K
     RESIDENT: tl.constexpr,  # BLOCK_D holds the whole of D, and there is one bank
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -96,7 +99,7 @@ def statistics_fwd_kernel(
         row_total = tl.zeros((BLOCK_M,), ACCUMULATOR)
         row_positive = tl.zeros((BLOCK_M,), ACCUMULATOR)
         if RESIDENT:
-            row_tile = load_rows(row_side, batch, row_start, num_rows, 0, D, BLOCK_M, BLOCK_D)
+            row_tile = load_rows(row_data, row_strides, batch, row_start, num_rows, 0, D, BLOCK_M, BLOCK_D)
         else:
             row_tile = None
         first_col = col_slot * col_stripe
@@ -107,18 +110,21 @@ def statistics_fwd_kernel(
         for col_start in range(first_col, last_col, BLOCK_N):
             cols = col_start + tl.arange(0, BLOCK_N)
             if RESIDENT:
-                col_tile = load_rows(col_banks[0], batch, col_start, num_cols, 0, D, BLOCK_N, BLOCK_D)
+                col_tile = load_rows(col_data, col_strides, batch, col_start, num_cols, 0, D, BLOCK_N, BLOCK_D)
                 dots = (tl.dot(row_tile, tl.trans(col_tile), input_precision=PRECISION, out_dtype=ACCUMULATOR),)
             else:
                 dots = products(
-                    row_side,
-                    col_banks,
+                    row_data,
+                    row_strides,
+                    col_data,
+                    col_strides,
                     batch,
                     row_start,
                     num_rows,
                     col_start,
                     num_cols,
                     D,
+                    BANKS,
                     BLOCK_M,
                     BLOCK_N,
                     BLOCK_D,
@@ -134,7 +140,7 @@ def statistics_fwd_kernel(
             scores = add_biases(values, scale_value, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
             col_out_pointers = col_out + cols
             in_range = cols < num_cols
-            seen = in_range & (row_start > first_row)  # what this program has written before
+            seen = cols < tl.where(row_start > first_row, num_cols, 0)  # what this program has written before
 
             if row_partials.positive is not None or col_partials.positive is not None:
                 if may_include(positives, row_start, col_start, BLOCK_M, BLOCK_N):

@@ -10,25 +10,46 @@ from contrastive_ops.triton_kernels.relation import may_exclude, may_include, re
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
-class Embeddings(NamedTuple):
-    """`[B, size, D]` with unit stride in D: a pointer with its strides, or a tensor descriptor, which knows its own."""
+class Strides(NamedTuple):
+    """How far apart neighbours of embeddings `[B, size, K, D]` are; those along D are one apart.
 
-    data: Any
-    batch_stride: Any  # None with a descriptor
-    row_stride: Any  # None with a descriptor
+    Kernels take embeddings as `data` and `strides`: a pointer and these, or a tensor descriptor, which knows its own,
+    and `()`. Both are arguments of their own, as launchers before Triton 3.8 find no descriptor inside a tuple.
+    """
+
+    batch: Any
+    row: Any
+    bank: Any
 
 
 @triton.jit
-def load_rows(side, batch, start, size, d_start, D, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr):
-    """[BLOCK, BLOCK_D] of embeddings, zeros outside: a masked weight then never meets a NaN beyond the end."""
-    if side.row_stride is None:
-        return side.data.load([batch, start, d_start]).reshape(BLOCK, BLOCK_D)
+def load_rows(
+    data,
+    strides,
+    batch,
+    start,
+    size,
+    d_start,
+    D,
+    BLOCK: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    bank: tl.constexpr = 0,
+    BANKS: tl.constexpr = 1,
+):
+    """[BLOCK, BLOCK_D] of one bank, zeros outside: a masked weight then never meets a NaN beyond the end."""
+    if len(strides) == 0:
+        if BANKS == 1:
+            tile = data.load([batch, start, d_start])
+        else:
+            tile = data.load([batch, start, bank, d_start])
+        return tile.reshape(BLOCK, BLOCK_D)
     else:
         rows = start + tl.arange(0, BLOCK)
         d = d_start + tl.arange(0, BLOCK_D)
-        row_offsets = batch.to(tl.int64) * side.batch_stride + rows.to(tl.int64) * side.row_stride
+        first = batch.to(tl.int64) * strides.batch + tl.full((), bank, tl.int64) * strides.bank
+        row_offsets = first + rows.to(tl.int64) * strides.row
         mask = (rows < size)[:, None] & (d < D)[None, :]
-        return tl.load(side.data + row_offsets[:, None] + d[None, :], mask=mask, other=0.0)
+        return tl.load(data + row_offsets[:, None] + d[None, :], mask=mask, other=0.0)
 
 
 @triton.jit
@@ -47,14 +68,17 @@ def load_line(line, batch, lines, size, other):
 
 @triton.jit
 def products(
-    row_side,
-    col_banks,
+    row_data,
+    row_strides,
+    col_data,
+    col_strides,
     batch,
     row_start,
     num_rows,
     col_start,
     num_cols,
     D,
+    BANKS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -63,13 +87,15 @@ def products(
 ):
     """<q_i, k^s_j> of a tile for every bank s, any D in steps of BLOCK_D."""
     dots = ()
-    for _ in tl.static_range(len(col_banks)):
+    for _ in tl.static_range(BANKS):
         dots = dots + (tl.zeros((BLOCK_M, BLOCK_N), ACCUMULATOR),)
     for d_start in range(0, D, BLOCK_D):
-        row_tile = load_rows(row_side, batch, row_start, num_rows, d_start, D, BLOCK_M, BLOCK_D)
+        row_tile = load_rows(row_data, row_strides, batch, row_start, num_rows, d_start, D, BLOCK_M, BLOCK_D)
         added = ()
-        for s in tl.static_range(len(col_banks)):
-            col_tile = load_rows(col_banks[s], batch, col_start, num_cols, d_start, D, BLOCK_N, BLOCK_D)
+        for s in tl.static_range(BANKS):
+            col_tile = load_rows(
+                col_data, col_strides, batch, col_start, num_cols, d_start, D, BLOCK_N, BLOCK_D, s, BANKS
+            )
             dot = tl.dot(row_tile, tl.trans(col_tile), dots[s], input_precision=PRECISION, out_dtype=ACCUMULATOR)
             added = added + (dot,)
         dots = added
@@ -154,11 +180,12 @@ def score_gradient(
         ds += h[None, :] * exponential(scores - lse[None, :])
     if row_lines.d_sum is not None or col_lines.d_sum is not None:
         if may_include(positives, row_start, col_start, BLOCK_M, BLOCK_N):
-            weight = tl.zeros_like(scores)
             if row_lines.d_sum is not None:
-                weight += (load_line(row_lines.d_sum, batch, rows, num_rows, 0.0) * unit)[:, None]
-            if col_lines.d_sum is not None:
-                weight += (load_line(col_lines.d_sum, batch, cols, num_cols, 0.0) * unit)[None, :]
+                weight = (load_line(row_lines.d_sum, batch, rows, num_rows, 0.0) * unit)[:, None]
+                if col_lines.d_sum is not None:
+                    weight += (load_line(col_lines.d_sum, batch, cols, num_cols, 0.0) * unit)[None, :]
+            else:
+                weight = (load_line(col_lines.d_sum, batch, cols, num_cols, 0.0) * unit)[None, :]
             mask = relation_mask(positives, batch, rows, cols, num_rows, num_cols)
-            ds += tl.where(mask, weight, 0.0)
+            ds = tl.where(mask, ds + weight, ds)
     return ds

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
+
 from contrastive_ops.backends.base import Backend, Wanted
 from contrastive_ops.backends.cpu import CpuBackend
 from contrastive_ops.backends.cuda import CudaBackend
@@ -16,7 +19,7 @@ BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (CpuBackend(), TritonBackend(), CudaBackend(), EagerBackend(), ReferenceBackend())
 }
-AUTOMATIC = ("cpu", "triton", "eager")  # tried in this order when no backend is named
+AUTOMATIC = ("cpu", "triton", "cuda", "eager")  # tried in this order when no backend is named (docs/design.md says why)
 
 
 def check_backend_name(name: str | None) -> None:
@@ -26,13 +29,25 @@ def check_backend_name(name: str | None) -> None:
 
 
 def select_backend(problem: Problem, name: str | None) -> Backend:
-    """The backend called `name`, or for None the first of `AUTOMATIC` that can solve the problem."""
+    """The backend called `name`, or for None the first of `AUTOMATIC` that can solve the problem.
+
+    Warns once where a better one would, if only it were installed.
+    """
     check_backend_name(name)
-    refusals = []
+    refusals, missing = [], []
     for candidate in (name,) if name is not None else AUTOMATIC:
         backend = BACKENDS[candidate]
         reasons = backend.reasons(problem)
         if not reasons:
+            if missing:
+                _warn_once(f"backend {candidate!r} is used. Preferred ones lack something: " + " | ".join(missing))
             return backend
         refusals.append(f"{candidate}: {'; '.join(reasons)}")
+        if reasons == [backend.missing()]:
+            missing.append(refusals[-1])
     raise ValueError("no backend can solve this problem. " + " | ".join(refusals))
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(f"contrastive_ops: {message}", RuntimeWarning, stacklevel=3)

@@ -32,8 +32,12 @@ class Backend(Protocol):
     name: str
     summary: str  # one line for the support table
 
+    def missing(self) -> str | None:
+        """What this backend lacks on this machine for any problem, and the remedy; None if nothing."""
+
     def reasons(self, problem: Problem) -> list[str]:
-        """Why this backend cannot solve the problem; empty if it can. Looks at metadata only."""
+        """Why this backend cannot solve the problem, what is `missing` first; empty if it can. Looks at metadata
+        only."""
 
     def state_bytes(self, problem: Problem) -> int:
         """Bytes that forward keeps for backward, besides inputs and statistics."""

@@ -71,10 +71,14 @@ class CpuBackend:
     name = "cpu"
     summary = "native C++ (AVX-512, AVX2 or portable); O((M+N)*D) memory + budget"
 
+    def missing(self) -> str | None:
+        if _IMPORT_ERROR is None:
+            return None
+        return f"the native extension is not built ({_IMPORT_ERROR}): reinstall with a C++17 compiler"
+
     def reasons(self, problem: Problem) -> list[str]:
-        reasons = []
-        if _IMPORT_ERROR is not None:
-            reasons.append(f"the native extension is not built ({_IMPORT_ERROR}): reinstall with a C++17 compiler")
+        missing = self.missing()
+        reasons = [] if missing is None else [missing]
         if problem.queries.device.type != "cpu":
             reasons.append(f"tensors must be on the CPU, got {problem.queries.device}")
         return reasons

@@ -20,6 +20,9 @@ class EagerBackend:
     name = "eager"
     summary = "chunked PyTorch, any device; O((M+N)*D) memory"
 
+    def missing(self) -> str | None:
+        return None
+
     def reasons(self, problem: Problem) -> list[str]:
         return []
 

@@ -67,6 +67,9 @@ class ReferenceBackend:
     name = "reference"
     summary = "dense PyTorch, the definition of right; O(M*N) memory"
 
+    def missing(self) -> str | None:
+        return None
+
     def reasons(self, problem: Problem) -> list[str]:
         return []
 

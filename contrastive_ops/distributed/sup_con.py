@@ -59,7 +59,7 @@ def sup_con(
             features,
             scale=inverse_temperature(temperature),
             candidates=off_diagonal(),
-            positives=same(labels) & off_diagonal(),
+            positives=same(labels).without_diagonal(),
             columns=False,
             workspace_bytes=workspace_bytes,
         )

@@ -10,7 +10,7 @@ from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse_and_sum
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
-from contrastive_ops.relations import different, off_diagonal, same
+from contrastive_ops.relations import different, same
 
 
 def nt_xent(
@@ -50,7 +50,7 @@ def nt_xent(
         views,
         scale=inverse_temperature(temperature),
         candidates=different(instance),
-        positives=same(instance) & off_diagonal(),
+        positives=same(instance).without_diagonal(),
         workspace_bytes=workspace_bytes,
         backend=backend,
     )

@@ -55,7 +55,7 @@ def sup_con(
     options = {"scale": inverse_temperature(temperature), "workspace_bytes": workspace_bytes, "backend": backend}
     count = count_same(labels, labels) - 1
     has_positive = count > 0
-    positives = same(labels) & off_diagonal()
+    positives = same(labels).without_diagonal()
     # an anchor alone in its class has no positives, and alone in the batch lse = -inf: replaced before a gradient
     if mean == "outside":
         lse, total = row_lse_and_sum(features, features, candidates=off_diagonal(), positives=positives, **options)

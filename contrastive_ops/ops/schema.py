@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from contrastive_ops.problem import Gradients, Problem, unflatten_relations
+from contrastive_ops.problem import Gradients, Problem, is_autocast_active, unflatten_relations
 from contrastive_ops.scores import Score, ScoreKind
 
 PROBLEM_SCHEMA = (
@@ -36,6 +36,24 @@ class Settings(NamedTuple):
     self_similarity: bool
     workspace_bytes: int
     backend: str | None
+
+    def with_tensors(self, mixing: Tensor | None, clause_ids: list[Tensor]) -> Settings:
+        # by hand: a graph cannot hold `_replace` before torch 2.11
+        return Settings(
+            self.score_kind,
+            mixing,
+            self.absolute,
+            self.clause_kinds,
+            self.clause_offsets,
+            clause_ids,
+            self.num_candidate_clauses,
+            self.has_positives,
+            self.rows,
+            self.columns,
+            self.self_similarity,
+            self.workspace_bytes,
+            self.backend,
+        )
 
 
 NUM_INPUTS = len(Gradients._fields)
@@ -96,8 +114,7 @@ def unflatten(args: Sequence[Any]) -> tuple[Problem, str | None, Sequence[Any]]:
 def without_autocast(problem: Problem) -> AbstractContextManager[Any]:
     """Inputs are cast while the problem is built; inside an operator every product keeps its dtype."""
     kind = problem.queries.device.type
-    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if active else nullcontext()
+    return torch.autocast(kind, enabled=False) if is_autocast_active(kind) else nullcontext()
 
 
 def differentiable_inputs(problem: Problem) -> tuple[Tensor | None, ...]:

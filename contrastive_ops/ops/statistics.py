@@ -139,7 +139,7 @@ class _SimilarityStatistics(torch.autograd.Function):
         saved = ctx.saved_tensors
         inputs, saved = saved[:NUM_INPUTS], saved[NUM_INPUTS:]
         statistics, (state, mixing, *ids) = saved[:4], saved[4:]
-        settings = ctx.settings._replace(mixing=mixing, clause_ids=list(ids))
+        settings = ctx.settings.with_tensors(mixing, list(ids))
         wanted = list(ctx.needs_input_grad[1:])  # in self-similarity, queries collect both roles
         grads = torch.ops.contrastive_ops.similarity_statistics_backward(
             *inputs, *settings, *statistics, state, d_row_lse, d_row_sum, d_col_lse, d_col_sum, wanted

@@ -119,4 +119,4 @@ def volume_problem(
     spans = tuple_spans((*modalities, anchor) if paired else modalities, data=len(modalities))
     row_term = spans.last_square if paired else anchor.to(dtype).square().sum(-1)
     score = Score(ScoreKind.VOLUME, row_term, spans.data_volume, spans.mixing, absolute)
-    return problem._replace(queries=anchor, keys=spans.banks, self_similarity=False, score=score), spans.volume
+    return problem.with_score(score, anchor, spans.banks), spans.volume

@@ -34,10 +34,12 @@ class CudaBackend(GpuBackend):
         self.device_type = device_type
         self.has_hopper = has_hopper  # None: as the device says
 
+    def missing(self) -> str | None:
+        return _NOT_BUILT if self.module is None else None
+
     def reasons(self, problem: Problem) -> list[str]:
-        reasons = []
-        if self.module is None:
-            reasons.append(_NOT_BUILT)
+        missing = self.missing()
+        reasons = [] if missing is None else [missing]
         device = problem.queries.device
         if device.type != self.device_type:
             reasons.append(f"tensors must be on a {self.device_type.upper()} device, got {device}")

@@ -27,6 +27,9 @@ class GpuBackend(ABC):
     summary: str
 
     @abstractmethod
+    def missing(self) -> str | None: ...
+
+    @abstractmethod
     def reasons(self, problem: Problem) -> list[str]: ...
 
     @abstractmethod

@@ -45,6 +45,11 @@ class View(NamedTuple):
     score: Score  # its terms contiguous
 
     @property
+    def num_banks(self) -> int:
+        """K, the products that the score is made of."""
+        return self.cols.embeddings.shape[1] if self.cols.embeddings.dim() == 4 else 1
+
+    @property
     def sizes(self) -> tuple[int, int, int, int]:
         """B, rows, columns, D."""
         batch, rows, d = self.rows.embeddings.shape

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -14,16 +17,20 @@ from contrastive_ops.backends.triton.tiles import INTERPRETER
 from contrastive_ops.problem import Problem
 
 INTERPRET_VARIABLE = "TRITON_INTERPRET"  # triton's own
+OLDEST_TRITON = (3, 6)
+TORCH_OF_OLDEST_TRITON = "2.10"
 
 
 class TritonBackend(GpuBackend):
     name = "triton"
     summary = "Triton kernels for NVIDIA (sm_80 and later) and AMD (gfx9) GPUs; O((M+N)*D) memory + budget"
 
+    def missing(self) -> str | None:
+        return _missing()
+
     def reasons(self, problem: Problem) -> list[str]:
-        reasons = []
-        if not _has_triton():
-            reasons.append("triton is not installed: pip install 'triton>=3.8'")
+        missing = self.missing()
+        reasons = [] if missing is None else [missing]
         device = problem.queries.device
         if device.type == "cuda":
             reasons += _device_reasons(device)
@@ -37,18 +44,51 @@ class TritonBackend(GpuBackend):
         # imports triton, which a process that never uses this backend need not do
         from contrastive_ops.backends.triton.launch import Target, TritonKernels
 
-        dtype = problem.queries.dtype
+        dtype, device = problem.queries.dtype, problem.queries.device
+        if device.type == "cpu":
+            from contrastive_ops.backends.triton.interpreter import correct_interpreter
+
+            correct_interpreter()
         if dtype == torch.float32:
-            precision = "fp32" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+            wants_tf32 = torch.get_float32_matmul_precision() != "highest"
+            precision = "tf32" if wants_tf32 and _has_tf32(device) else "fp32"
         else:
             precision = "fp64" if dtype == torch.float64 else "half"
-        arch = INTERPRETER if problem.queries.device.type == "cpu" else _arch(problem.queries.device)
+        arch = INTERPRETER if device.type == "cpu" else _arch(device)
         return TritonKernels(Target(arch, precision, "tf32" if precision == "tf32" else "ieee"))
 
 
 @cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+def _missing() -> str | None:
+    if find_spec("triton") is None:
+        return f"triton is not installed: pip install 'triton>={_dotted(OLDEST_TRITON)}'"
+    try:
+        found = str(import_module("triton").__version__)
+    except Exception as error:  # whatever an installation that does not fit its torch or Python raises
+        return f"triton does not import ({type(error).__name__}: {error}): reinstall it"
+    if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST_TRITON:
+        oldest = _dotted(OLDEST_TRITON)
+        return (
+            f"triton {found} is installed, {oldest} or later is needed: install torch {TORCH_OF_OLDEST_TRITON} or "
+            f"later, which brings it, or pip install 'triton>={oldest}'"
+        )
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "triton builds its launcher with a C compiler and finds none: install gcc or clang, or set CC"
+    return None
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+@cache
+def _has_tf32(device: torch.device) -> bool:
+    """Of AMD GPUs Triton multiplies in TF32 on the gfx942 alone."""
+    return torch.version.hip is None or device.type == "cpu" or _amd_arch(device) == "gfx942"
+
+
+def _amd_arch(device: torch.device) -> str:
+    return str(torch.cuda.get_device_properties(device).gcnArchName).partition(":")[0]
 
 
 def _is_interpreted() -> bool:
@@ -59,7 +99,7 @@ def _is_interpreted() -> bool:
 def _device_reasons(device: torch.device) -> list[str]:
     """Why the kernels do not run on this GPU."""
     if torch.version.hip is not None:
-        arch = torch.cuda.get_device_properties(device).gcnArchName
+        arch = _amd_arch(device)
         return [] if arch.startswith("gfx9") else [f"AMD GPUs of the gfx9 family are supported, got {arch}"]
     if not torch.cuda.is_available():
         return []  # a fake tensor: nothing will run

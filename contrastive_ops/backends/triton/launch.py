@@ -21,7 +21,7 @@ from contrastive_ops.backends.triton.tiles import (
 from contrastive_ops.relations import Clause
 from contrastive_ops.scores import ScoreKind
 from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, relation, score, statistics_fwd
-from contrastive_ops.triton_kernels.tile import Embeddings
+from contrastive_ops.triton_kernels.tile import Strides
 
 MERGE_BLOCK = 256
 
@@ -43,8 +43,13 @@ class Launch(NamedTuple):
     warps: int = 4
     stages: int = 1
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the compiler. Triton 3.9 asks for a word on fused multiply-adds, whose default is about to change."""
+        return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
+
     def run(self) -> None:
-        self.kernel[self.grid](**self.arguments, num_warps=self.warps, num_stages=self.stages)
+        self.kernel[self.grid](**self.arguments, **self.options)
 
 
 class TritonKernels:
@@ -108,7 +113,7 @@ def statistics_launch(
         (stripes.num_row_stripes * stripes.num_col_stripes, batch),
         {
             **_matrix(view, target, block_m, block_n, block_d),
-            **_score(view, target, block_n, block_d),
+            **_score(view),
             "row_partials": rows,
             "col_partials": columns,
             "kept": kept,
@@ -117,7 +122,7 @@ def statistics_launch(
             "num_row_stripes": stripes.num_row_stripes,
             "num_col_stripes": stripes.num_col_stripes,
             "SELF": self_similarity,
-            "RESIDENT": block_d >= d and len(view.cols.banks) == 1,
+            "RESIDENT": block_d >= d and view.num_banks == 1,
             "PRECISION": target.input_precision,
             "BLOCK_M": block_m,
             "BLOCK_N": block_n,
@@ -159,7 +164,6 @@ def gradient_launch(
         (ceil_div(rows, block_m), batch),
         {
             **_matrix(view, target, block_m, block_n, block_d),
-            "col_side": _embeddings(view.cols.embeddings, target, block_n, block_d),
             "unit": view.unit,
             "d_rows": d_rows,
             "d_bias": d_bias,
@@ -176,7 +180,7 @@ def gradient_launch(
 
 
 def _score_tile(view: View, target: Target, self_similarity: bool, keeps: bool) -> Tile:
-    key = (target.arch, target.precision, view.sizes[3], len(view.cols.banks))
+    key = (target.arch, target.precision, view.sizes[3], view.num_banks)
     tile = (find_tile("kept_statistics", *key) if keeps else None) or find_tile(_of_score(view, "statistics"), *key)
     assert tile is not None
     if not self_similarity:
@@ -186,7 +190,7 @@ def _score_tile(view: View, target: Target, self_similarity: bool, keeps: bool) 
 
 
 def _macro_tile(view: View, target: Target, is_kept: bool) -> Tile:
-    key = (target.arch, target.precision, view.sizes[3], len(view.cols.banks))
+    key = (target.arch, target.precision, view.sizes[3], view.num_banks)
     tile = KEPT_GRADIENT if is_kept else find_tile(_of_score(view, "macro_gradient"), *key)
     assert tile is not None
     return tile
@@ -206,7 +210,7 @@ def macro_gradient_launch(view: View, target: Target, block: MacroBlock) -> Laun
         (ceil_div(block_rows, block_m), ceil_div(block_cols, block_n)),
         {
             **_matrix(view, target, block_m, block_n, block_d),
-            **_score(view, target, block_n, block_d),
+            **_score(view),
             "unit": view.unit,
             "kept": block.kept,
             "weights_block": block.weights,
@@ -239,8 +243,10 @@ def macro_product_launch(target: Target, weights: Tensor, other: Tensor, gradien
         macro_bwd.macro_product_kernel,
         (ceil_div(gradient.shape[0], block_m), ceil_div(d, block_n)),
         {
-            "weights": _embeddings(weights.unsqueeze(0), target, *block),
-            "other": _embeddings(other.unsqueeze(0), target, block_k, block_n),
+            **_embeddings(
+                target,
+                {"weights": (weights.unsqueeze(0), *block), "other": (other.unsqueeze(0), block_k, block_n)},
+            ),
             "gradient": gradient,
             "size": gradient.shape[0],
             "depth": depth,
@@ -259,8 +265,13 @@ def macro_product_launch(target: Target, weights: Tensor, other: Tensor, gradien
 def _matrix(view: View, target: Target, block_m: int, block_n: int, block_d: int) -> dict[str, Any]:
     """The arguments that describe the score matrix, the same for every kernel."""
     _, m, n, d = view.sizes
+    columns = view.cols.embeddings.transpose(1, 2) if view.num_banks > 1 else view.cols.banks[0]
+    sides = {
+        "row": (view.rows.embeddings, block_m, block_d),
+        "col": (columns, block_n, block_d),
+    }
     return {
-        "row_side": _embeddings(view.rows.embeddings, target, block_m, block_d),
+        **_embeddings(target, sides),
         "scale": view.scale,
         "row_lines": view.rows.lines,
         "col_lines": view.cols.lines,
@@ -272,35 +283,55 @@ def _matrix(view: View, target: Target, block_m: int, block_n: int, block_d: int
     }
 
 
-def _score(view: View, target: Target, block_n: int, block_d: int) -> dict[str, Any]:
-    """The columns' banks and what is made of the products with them, for the kernels of any score."""
+def _score(view: View) -> dict[str, Any]:
+    """What is made of the products with the columns' banks, for the kernels of any score."""
     kind, row_term, col_term, mixing, absolute = view.score
     constants = tl.constexpr(int(kind)), tl.constexpr(absolute)
     return {
-        "col_banks": tuple(_embeddings(bank, target, block_n, block_d) for bank in view.cols.banks),
         "score": score.Score(constants[0], row_term, col_term, mixing, constants[1]),
+        "BANKS": view.num_banks,
     }
 
 
-def _embeddings(side: Tensor, target: Target, block: int, block_d: int) -> Embeddings:
-    """`[B, size, D]`; what a single batch entry does not use must not decide how loads are compiled."""
-    batch_stride = side.stride(0) if side.shape[0] > 1 else 0
-    if has_descriptors(target.arch, target.precision) and _is_aligned(side, batch_stride):
-        # no stride may be 0, also where there is but one entry
-        strides = [batch_stride or side.shape[1] * side.stride(1), side.stride(1), 1]
-        return Embeddings(TensorDescriptor(side, list(side.shape), strides, [1, block, block_d]), None, None)
-    return Embeddings(side, batch_stride, side.stride(1))
+def _embeddings(target: Target, sides: dict[str, tuple[Tensor, int, int]]) -> dict[str, Any]:
+    """`<name>_data` and `<name>_strides` of sides `[B, size, D]` or `[B, size, K, D]`, each with the lines and columns
+    of its tile: descriptors where the copy engine can read all of them, else pointers."""
+    use_descriptors = has_descriptors(target.arch, target.precision) and all(
+        _is_aligned(x) for x, _, _ in sides.values()
+    )
+    arguments: dict[str, Any] = {}
+    for name, (side, block, block_d) in sides.items():
+        batch, row, bank = _strides(side)
+        if use_descriptors:
+            # no stride may be 0, also where there is but one entry
+            batch = batch or side.shape[1] * row
+            bank_strides, banks = ([bank], [1]) if side.dim() == 4 else ([], [])
+            strides, tile = [batch, row, *bank_strides, 1], [1, block, *banks, block_d]
+            arguments[f"{name}_data"] = TensorDescriptor(side, list(side.shape), strides, tile)
+            arguments[f"{name}_strides"] = ()
+        else:
+            arguments[f"{name}_data"] = side
+            arguments[f"{name}_strides"] = Strides(batch, row, bank)
+    return arguments
 
 
-def _is_aligned(side: Tensor, batch_stride: int) -> bool:
-    """Whether the copy engine can read it: address and strides are multiples of 16 bytes, no line is used twice."""
-    bytes_apart = (side.data_ptr(), side.stride(1) * side.itemsize, batch_stride * side.itemsize)
-    return side.stride(1) >= side.shape[2] and all(number % 16 == 0 for number in bytes_apart)
+def _strides(side: Tensor) -> Strides:
+    """What a single batch entry does not use must not decide how loads are compiled."""
+    return Strides(side.stride(0) if side.shape[0] > 1 else 0, side.stride(1), side.stride(2) if side.dim() == 4 else 0)
 
 
-def _clause(clause: Clause) -> relation.Clause:
+def _is_aligned(side: Tensor) -> bool:
+    """Whether the copy engine can read it: address and strides are multiples of 16 bytes, nothing is used twice."""
+    batch, row, bank = _strides(side)
+    is_shared = row < side.shape[-1] or (batch == 0 and side.shape[0] > 1)
+    return not is_shared and all(
+        number % 16 == 0 for number in (side.data_ptr(), *(x * side.itemsize for x in (batch, row, bank)))
+    )
+
+
+def _clause(clause: Clause) -> relation.DiagonalClause | relation.IdsClause:
     kind = tl.constexpr(int(clause.kind))
     if clause.row_ids is None or clause.col_ids is None:
-        return relation.Clause(kind, clause.offset, None, None, None, None)
+        return relation.DiagonalClause(kind, clause.offset)
     strides = [ids.shape[1] if ids.shape[0] > 1 else 0 for ids in (clause.row_ids, clause.col_ids)]
-    return relation.Clause(kind, None, clause.row_ids, clause.col_ids, *strides)
+    return relation.IdsClause(kind, clause.row_ids, clause.col_ids, *strides)

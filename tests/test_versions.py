@@ -1,0 +1,47 @@
+"""The oldest and the newest triton that the README names, briefly; `make versions` asks all of them, and torch's."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import versions
+
+from contrastive_ops.backends.triton.backend import OLDEST_TRITON
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton exists for Linux only")
+def test_the_oldest_and_the_newest_triton():
+    found = versions.check_versions([f"triton-{version}" for version in versions.OLDEST_AND_NEWEST], is_smoke=True)
+    assert len(found) == 8
+    assert [verdict for verdict in found if not verdict.is_right] == []
+
+
+def test_a_wrong_result_is_seen():
+    """What a column would say of a launcher that drops a descriptor, of a spill, and of a silent choice."""
+    launches = '{"arch": "sm_90", "launches": {"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}, '
+    assert versions.judge_launched(launches + '"descriptors": 2, "tensor_maps": 2}') == "5 launches"
+    with pytest.raises(AssertionError):
+        versions.judge_launched(launches + '"descriptors": 2, "tensor_maps": 1}')
+    compiled = '{"sm_90 merge": {"spills": 2}}'
+    assert versions.judge_compiled(2)(compiled) == "1 kernels, 1 with up to 2 spills"
+    with pytest.raises(AssertionError, match="more than 1 spills"):
+        versions.judge_compiled(1)(compiled)
+    with pytest.raises(AssertionError, match="without a word"):
+        versions.judge_torch('{"errors": {}, "gpu": "eager", "warnings": []}')
+
+
+def test_what_is_claimed_is_what_is_checked():
+    oldest = ".".join(map(str, OLDEST_TRITON))
+    assert versions.TRITONS[0].startswith(f"{oldest}.")
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'triton = ["triton>={oldest};' in project
+    torch_from = re.search(r'"torch>=([\d.]+),', project)
+    assert torch_from is not None and next(iter(versions.TORCHES)).startswith(f"{torch_from[1]}.")
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    claimed = re.search(r"PyTorch ([\d.]+) to ([\d.]+)", readme)
+    assert claimed is not None
+    checked = [version.rpartition(".")[0] for version in versions.TORCHES]
+    assert [claimed[1], claimed[2]] == [checked[0], checked[-1]]
