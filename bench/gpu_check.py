@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from bench.gpu_machine import NO_GPU, gpu_info, missing, refusals
+from bench.gpu.machine import NO_GPU, gpu_info, missing, refusals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         return NO_GPU
     from rich.console import Console  # needed from here on, so that the message above needs nothing
 
-    from bench.report import write_json
+    from bench.cpu.report import write_json
 
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     if device.type == "cpu":
@@ -86,7 +86,7 @@ def _matrix(
 ) -> Section:
     from rich.progress import Progress
 
-    from bench.gpu_matrix import run_matrix
+    from bench.gpu.matrix import run_matrix
 
     limit = parsed.limit if parsed.limit is not None or device.type == "cuda" else INTERPRETED_CASES
     with Progress(console=console) as bar:
@@ -124,7 +124,7 @@ def _graph(device: torch.device, backend: str, content: dict[str, Any]) -> Secti
     if device.type != "cuda":
         graphs[backend] = "skipped: no GPU"
         return Section(f"{backend}: CUDA graph", ["Skipped: there is no GPU."], None)
-    from bench.gpu_matrix import check_graph
+    from bench.gpu.matrix import check_graph
 
     try:
         result = check_graph(device, backend)
@@ -141,7 +141,7 @@ def _speed(device: torch.device, parsed: argparse.Namespace, content: dict[str, 
         content["speed"] = "skipped"
         why = "there is no GPU, and the interpreter's time says nothing" if device.type != "cuda" else "--no-speed"
         return Section("Speed", [f"Skipped: {why}."], None)
-    from bench.gpu_speed import OURS, SIZES, Measured, measure_all
+    from bench.gpu.speed import OURS, SIZES, Measured, measure_all
 
     sizes = tuple(size for size in SIZES if not parsed.quick or size[0] == min(n for n, _ in SIZES))
     found: list[Measured] = []
@@ -184,7 +184,7 @@ def _markdown(info: dict[str, Any], sections: list[Section]) -> str:
 
 def _correct_interpreter() -> None:
     """Triton's interpreter is wrong about bfloat16; the tests put that right."""
-    from bench.gpu_matrix import TESTS
+    from bench.gpu.matrix import TESTS
 
     sys.path.insert(0, str(TESTS))
     try:

@@ -16,9 +16,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from bench.candidates import KERNELS, candidate_tiles, replaced_tile, table_row, table_tile
-from bench.gpu_machine import NO_GPU, gpu_info, milliseconds, missing
-from bench.launches import OBJECTIVES, PRECISIONS
+from bench.gpu.machine import NO_GPU, gpu_info, milliseconds, missing
+from bench.predict.candidates import KERNELS, candidate_tiles, replaced_tile, table_row, table_tile
+from bench.predict.launches import OBJECTIVES, PRECISIONS
 from contrastive_ops import clip_loss, info_nce, nt_xent
 from contrastive_ops.backends.triton.backend import _arch
 from contrastive_ops.backends.triton.launch import Launch

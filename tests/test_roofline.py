@@ -6,11 +6,11 @@ import torch
 pytest.importorskip("triton")
 
 from bench import gpu_check, tune
-from bench.candidates import candidate_tiles, replaced_tile
-from bench.gpus import BY_ARCH, GPUS, gpu_of_device
-from bench.launch_costs import launch_cost, rows_of_a_thread
-from bench.launches import step_launches
-from bench.prediction import predict, resource_seconds
+from bench.predict.candidates import candidate_tiles, replaced_tile
+from bench.predict.gpus import BY_ARCH, GPUS, gpu_of_device
+from bench.predict.launch_costs import launch_cost, rows_of_a_thread
+from bench.predict.launches import step_launches
+from bench.predict.prediction import predict, resource_seconds
 from contrastive_ops.backends.gpu.kernels import MACRO_ROWS
 from contrastive_ops.backends.triton.tiles import Tile, find_tile
 

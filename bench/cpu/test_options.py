@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bench import __main__ as command
-from bench.contestants import Inputs
+from bench.cpu.contestants import Inputs
+from bench.cpu.truth import WrongResult, clip_truth, refuse_wrong
 from bench.shapes import Shape
-from bench.truth import WrongResult, clip_truth, refuse_wrong
 from contrastive_ops.testing import dense_clip_loss
 
 

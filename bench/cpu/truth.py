@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bench.contestants import Inputs, LossFunction
+from bench.cpu.contestants import Inputs, LossFunction
 from contrastive_ops.testing import norm_error
 
 TOLERANCE = 1e-5  # of value and gradients, norm-wise; dense float32 is at about 1e-6 here

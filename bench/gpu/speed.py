@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.gpu_machine import milliseconds
-from bench.gpus import gpu_of_device
-from bench.prediction import predict
+from bench.gpu.machine import milliseconds
+from bench.predict.gpus import gpu_of_device
+from bench.predict.prediction import predict
 from contrastive_ops import clip_loss
 from contrastive_ops.testing import dense_clip_loss, make_pairs
 

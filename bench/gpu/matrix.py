@@ -6,7 +6,6 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -14,12 +13,13 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from bench import REPOSITORY
 from contrastive_ops import clip_loss, similarity_statistics
 from contrastive_ops.problem import Statistics
 from contrastive_ops.relations import Relation
 from contrastive_ops.testing import DTYPES, Case, make_pairs, norm_error
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+TESTS = REPOSITORY / "tests"
 
 
 @dataclasses.dataclass
