@@ -9,11 +9,12 @@ from statistics import median
 
 import torch
 
+from bench.clip_truth import clip_truth
 from bench.cpu.contestants import FORWARD, MODES, TRAINING, Contestant, Inputs, clip_contestants
 from bench.cpu.memory import added_peak, can_measure
 from bench.cpu.peak import PeakMeter
 from bench.cpu.timing import Job, alternate
-from bench.cpu.truth import clip_truth, refuse_wrong
+from bench.cpu.truth import refuse_wrong
 from bench.machine import available_memory
 from bench.shapes import Shape
 
