@@ -26,8 +26,8 @@ def missing(device: torch.device) -> str | None:
         return None if interpreted else f"without a GPU the kernels run in Triton's interpreter: {INTERPRET_VARIABLE}=1"
     if torch.version.cuda is None and torch.version.hip is None:
         return (
-            f"no GPU is used: this torch ({torch.__version__}) is built for the CPU. On a machine with a GPU install a "
-            "build for it, as `make gpu-check TORCH=torch` does in a fresh .venv (`make clean` first)."
+            f"no GPU is used: this torch ({torch.__version__}) is built for the CPU. On a machine with a GPU "
+            "install a build for it."
         )
     if not torch.cuda.is_available():
         return f"no GPU was found by torch {torch.__version__}: neither CUDA nor HIP has a device (driver missing?)."

@@ -17,7 +17,7 @@ import torch
 from bench.gpu import journal
 from bench.gpu.case import Case, Row, Setting, Skipped
 from bench.gpu.rehearsal import prepare
-from bench.gpu.stage import DEVICE_LOST, Order
+from bench.gpu.stage import Order
 
 NO_NEW_CASE = 0.9  # of the time given: after this much of it no case is begun
 
@@ -45,7 +45,7 @@ def main(text: str) -> int:
                 row |= {"verdict": journal.FAILED, "why": "the device answered no more after it"}
             journal.append(out, {"stage": order.stage, "case": number, **case.what, **row, "seconds": seconds})
         if is_lost:
-            return DEVICE_LOST
+            sys.exit("the device is lost: another process goes on")
     return 0
 
 

@@ -19,7 +19,7 @@ from bench import REPOSITORY
 from bench.gpu import journal
 from bench.gpu.journal import ENDED, FAILED, SKIPPED, STARTED, STOPPED
 from bench.gpu.report import progress_line, write_report
-from bench.gpu.stage import DEVICE_LOST, Order, Round, Stage
+from bench.gpu.stage import Order, Round, Stage
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 2.0  # a process ends itself at its limit and writes down where it was
@@ -68,7 +68,7 @@ class Running:
             self._lost_case(STOPPED, why)
             self._close(STOPPED)
             return True
-        lost = self._lost_case(FAILED, _last_words(status, self.out / "logs" / f"{self.stage.name}.log"), status)
+        lost = self._lost_case(FAILED, _last_words(status, self.out / "logs" / f"{self.stage.name}.log"))
         if lost is None or self.restarts == RESTARTS or self._left() < LEAST_SECONDS:
             self._close(FAILED)
             return True
@@ -83,7 +83,7 @@ class Running:
         with suppress(subprocess.TimeoutExpired):  # it hangs in the driver
             self.process.wait(timeout=5)
 
-    def _lost_case(self, verdict: str, why: str, status: int | None = None) -> int | None:
+    def _lost_case(self, verdict: str, why: str) -> int | None:
         """The number of the case that was running when the process ended, reported unless it reported itself."""
         try:
             running = json.loads(self.order.running.read_text())
@@ -91,7 +91,7 @@ class Running:
             journal.append(self.out, {"stage": self.stage.name, "what": "stage", "verdict": verdict, "why": why})
             return None
         number: int = running["case"]
-        if status != DEVICE_LOST and number not in self._numbers():
+        if number not in self._numbers():
             journal.append(self.out, {"stage": self.stage.name, **running, "verdict": verdict, "why": why})
         return number
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-DEVICE_LOST = 77  # exit status: the device answers nothing any more, and another process has to go on
-
 
 class Stage(NamedTuple):
     name: str
     cases: str  # "module:function": called with the setting and `given`, it returns the list of cases
-    seconds: float  # its limit, of the default budget; a longer budget gives every stage more
+    seconds: float  # its limit where the budget is the default one; another budget stretches all limits
     given: dict[str, Any] = {}  # noqa: RUF012  # never changed
 
 
