@@ -24,8 +24,8 @@ def correctness(backend: str, dtype: str, seconds: float, of: str = "large") -> 
     return stage(name, "correctness", seconds, backend=backend, dtype=dtype, of=of)
 
 
-def speed(name: str, seconds: float, contestants: list[str]) -> Stage:
-    return stage(name, "speed", seconds, contestants=contestants, sizes=SIZES)
+def speed(name: str, seconds: float, contestants: list[str], sizes: list[tuple[int, int]] = SIZES) -> Stage:
+    return stage(name, "speed", seconds, contestants=contestants, sizes=sizes)
 
 
 # times are of an idle machine: what is timed runs alone, what only has to be right runs together and compiles meanwhile
@@ -38,7 +38,8 @@ ROUNDS: tuple[Round, ...] = (
     ),
     (speed("steps-cuda", 40, ["ours, cuda"]),),
     (speed("steps-triton", 40, ["ours, triton"]),),
-    (speed("others", 45, ["dense eager", "ours, eager", "torch.compile"]),),
+    (speed("others", 30, ["dense eager", "ours, eager"]),),
+    (speed("compiled", 30, ["torch.compile"], [(65536, 768), (16384, 768), (4096, 768)]),),
     (
         *(correctness(backend, dtype, 50) for dtype in ("bfloat16", "float16") for backend in ("cuda", "triton")),
         stage("suspicions", "suspicions", 50),

@@ -10,6 +10,7 @@ import torch
 
 SAMPLES = 7
 SAMPLE_MILLISECONDS = 30.0  # fast steps are repeated to fill this
+SLOW_MILLISECONDS = 300.0  # of a step: fewer samples
 WARM_UP = 2
 
 Step = Callable[[], object]
@@ -21,8 +22,9 @@ def milliseconds(step: Step, device: torch.device) -> float:
         return _processor_milliseconds(step)
     for _ in range(WARM_UP):
         step()
-    calls = max(1, round(SAMPLE_MILLISECONDS / max(_timed(step, 1), 1e-3)))
-    return statistics.median(_timed(step, calls) for _ in range(SAMPLES))
+    once = _timed(step, 1)
+    calls = max(1, round(SAMPLE_MILLISECONDS / max(once, 1e-3)))
+    return statistics.median(_timed(step, calls) for _ in range(SAMPLES if once < SLOW_MILLISECONDS else 3))
 
 
 def host_milliseconds(step: Step, device: torch.device) -> float:

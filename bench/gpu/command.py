@@ -29,7 +29,7 @@ class Command(NamedTuple):
         import torch  # takes seconds, which are of the budget
 
         from bench.gpu.machine import NO_GPU, missing
-        from bench.gpu.rehearsal import ENVIRONMENT
+        from bench.gpu.rehearsal import ENVIRONMENT, STAGE
 
         if parsed.device == "cuda" and (reason := missing(torch.device("cuda"))):
             print(f"Nothing was measured: {reason}")
@@ -39,14 +39,15 @@ class Command(NamedTuple):
             )
             return NO_GPU
         budget = EVERYTHING if parsed.all else parsed.budget
+        is_rehearsal = parsed.device == "cpu"
         status = run(
             self.title,
-            self._chosen(parsed.only),
+            [(STAGE,)] * is_rehearsal + self._chosen(parsed.only),
             device=parsed.device,
             out=parsed.out.absolute(),
             seconds=budget - (time.monotonic() - start),
             stretch=budget / self.budget,
-            environment=ENVIRONMENT if parsed.device == "cpu" else {},
+            environment=ENVIRONMENT if is_rehearsal else {},
             say=lambda line: print(line, flush=True),
         )
         print(f"The report is {parsed.out / REPORT}. It names no machine and no user: please attach it to an issue.")

@@ -21,6 +21,7 @@ REPEATS = 4
 def every_kernel(backend: str, device: torch.device) -> None:
     for dtype in DTYPES:
         for n, d in SIZES:
+            print(f"{dtype} {n}x{d}", flush=True)  # how far it came, where it is stopped
             images, texts = (torch.randn(n, d, device=device).to(dtype).requires_grad_() for _ in range(2))
             scale = torch.tensor(0.1, device=device).requires_grad_()
             clip_loss(images, texts, scale, backend=backend).backward()  # statistics, merge, dS and both its products

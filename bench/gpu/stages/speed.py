@@ -62,10 +62,9 @@ def _measure(setting: Setting, contestant: Contestant, n: int, d: int, dtype: st
 
 def _agreement(step: ClipStep, contestant: Contestant) -> Row:
     """Others may be as far off as their dtype makes them, but must compute this loss."""
-    loss = step()
     if not contestant.same_loss:
         return {}
-    error = step.agrees(loss)
+    error = step.error_of_loss()
     return {"error_loss": error, "computes": "this loss" if error <= AGREEMENT else "ANOTHER LOSS"}
 
 
@@ -78,8 +77,6 @@ def _graph(setting: Setting, step: ClipStep) -> Row:
         return {"graph_ms": clock.milliseconds(graph.replay, setting.device)}
     except Exception as error:
         return {"graph": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"}
-    finally:
-        step.restart()
 
 
 def _skip_what_cannot_fit(setting: Setting, contestant: Contestant, n: int, itemsize: int) -> None:
