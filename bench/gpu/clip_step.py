@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.clip_truth import Truth, clip_truth
 from bench.gpu.contestants import TEMPERATURE, Loss
-from bench.gpu.verdict import compare
+from bench.gpu.verdict import compare, size_of_scale_gradient
 
 DENSE_ERROR = 1e-5  # more than dense float32 is ever off by here; measuring it would store the scores
 
@@ -36,7 +36,8 @@ class ClipStep:
         """Errors of one step beside their bounds, and the verdict."""
         truth = _truth(*self.sizes, self.dtype, self.device)._asdict()
         found = dict(zip(truth, self(), strict=True))
-        return compare(found, truth, backend, dict.fromkeys(found, DENSE_ERROR))
+        sizes = {"dscale": size_of_scale_gradient(self.leaves[0], truth["dx"], self.leaves[2])}
+        return compare(found, truth, backend, dict.fromkeys(found, DENSE_ERROR), sizes)
 
     def error_of_loss(self) -> float:
         true, (loss, *_) = _truth(*self.sizes, self.dtype, self.device).loss, self()

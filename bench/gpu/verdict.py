@@ -19,8 +19,10 @@ def compare(
     truth: Mapping[str, Tensor],
     backend: str,
     allowed: Mapping[str, float],
+    sizes: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """`allowed`: the error of the dense formula, to which the tolerance of the dtype and the backend is added."""
+    """`allowed`: the error of the dense formula, to which the tolerance of the dtype and the backend is added; `sizes`:
+    of the terms of a result that cancel, as `size` of `norm_error`."""
     row: dict[str, Any] = {"verdict": OK}
     for name, true in truth.items():
         value = found[name]
@@ -29,11 +31,18 @@ def compare(
             continue
         tolerance = tolerance_for(value.dtype, backend)
         bound = allowed[name] + (tolerance.value if name == VALUE else tolerance.grad)
-        error = norm_error(value, true)
+        error = norm_error(value, true, (sizes or {}).get(name))
         row |= {f"error_{name}": error, f"bound_{name}": bound}
         if not error <= bound:  # nor is NaN right
             row["verdict"] = WRONG
     return row
+
+
+def size_of_scale_gradient(rows: Tensor, d_rows: Tensor, scale: Tensor) -> Tensor:
+    """Of the terms that a scale's (or a temperature's) gradient sums up: it is <rows, d_rows> / scale but for its sign,
+    and no algorithm keeps digits that its terms do not have."""
+    terms = rows.double().norm(dim=-1) * d_rows.double().norm(dim=-1)
+    return terms.sum() / scale.double().abs()
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:

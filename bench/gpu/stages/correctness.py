@@ -10,7 +10,7 @@ from bench.gpu.case import Case, Row, Setting, Skipped
 from bench.gpu.journal import WRONG
 from bench.gpu.losses import LOSSES, Leaves, make_leaves, unaligned
 from bench.gpu.machine import refusals
-from bench.gpu.verdict import VALUE, compare, same_bits
+from bench.gpu.verdict import VALUE, compare, same_bits, size_of_scale_gradient
 from contrastive_ops.problem import statistics_dtype
 from contrastive_ops.testing import norm_error
 
@@ -98,13 +98,16 @@ def _check(
     first, second = (_results(ours, leaves) for _ in range(2))
     truth = _results(loss.dense, _cast(leaves, torch.float64))
     plain = _results(loss.dense, _cast(leaves, statistics_dtype(dtype)))
-    allowed = {key: norm_error(plain[key], true) for key, true in truth.items()}
+    numbers = [name for name, leaf in leaves.items() if leaf.dim() == 0]
+    rows = next(iter(leaves))
+    sizes = {f"d_{name}": size_of_scale_gradient(leaves[rows], truth[f"d_{rows}"], leaves[name]) for name in numbers}
+    allowed = {key: norm_error(plain[key], true, sizes.get(key)) for key, true in truth.items()}
     # the error of one number is a single draw; the same rounded scores show in all gradients of the dense formula
     worst = max(error for key, error in allowed.items() if key != VALUE)
-    allowed |= {f"d_{key}": worst for key, leaf in leaves.items() if leaf.dim() == 0}
+    allowed |= dict.fromkeys(sizes, worst)
     if dtype == torch.float64:  # both sides round, over thousands of terms
         allowed = {key: max(error, FLOAT64_ROUNDING) for key, error in allowed.items()}
-    row = compare(first, truth, backend, allowed)
+    row = compare(first, truth, backend, allowed, sizes)
     is_repeatable = all(same_bits(first[key], second[key]) for key in first)
     return row | {"same_bits_again": is_repeatable} | ({} if is_repeatable else {"verdict": WRONG})
 
