@@ -74,7 +74,7 @@ def _worst(results: list[Row]) -> list[str]:
     """The largest of every error by dtype, of what is ok."""
     right = [row for row in results if row["verdict"] == OK]
     errors = sorted({key for row in right for key in row if key.startswith("error_")})
-    lines = []
+    lines: list[Row] = []
     for dtype in sorted({row.get("dtype", "-") for row in right}):
         alike = [row for row in right if row.get("dtype", "-") == dtype]
         largest = {key: max((row[key] for row in alike if key in row), default=None) for key in errors}
@@ -95,7 +95,7 @@ def _table(rows: list[Row]) -> list[str]:
 
 def _cells(row: Row) -> dict[str, str]:
     """Its numbers as text, an error and its bound in one cell."""
-    cells = {}
+    cells: dict[str, str] = {}
     for key, value in row.items():
         name = key.removeprefix("bound_")
         if key == f"bound_{name}":

@@ -42,7 +42,8 @@ def size_of_scale_gradient(rows: Tensor, d_rows: Tensor, scale: Tensor) -> Tenso
     """Of the terms that a scale's (or a temperature's) gradient sums up: it is <rows, d_rows> / scale but for its sign,
     and no algorithm keeps digits that its terms do not have."""
     terms = rows.double().norm(dim=-1) * d_rows.double().norm(dim=-1)
-    return terms.sum() / scale.double().abs()
+    size: Tensor = terms.sum() / scale.double().abs()
+    return size
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:

@@ -138,5 +138,5 @@ class _Placed(torch.autograd.Function):
         return torch._neg_view(copy) if value.is_neg() else copy
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient.cpu(), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -133,7 +134,7 @@ def _nan_row(setting: Setting, backend: str) -> Row:
 
 def _nan_column(setting: Setting, backend: str) -> Row:
     queries, keys = (x[0] for x in _batched(setting))
-    options = {"scale": SCALE, "rows": False, "columns": True, "backend": backend}
+    options: dict[str, Any] = {"scale": SCALE, "rows": False, "columns": True, "backend": backend}
     clean = similarity_statistics(queries, keys, **options).col_lse
     keys = keys.clone()
     keys[3, 5] = torch.nan
