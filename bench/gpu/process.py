@@ -55,8 +55,6 @@ def _rows(case: Case, setting: Setting) -> list[Row]:
         found = case.measure()
     except Skipped as reason:
         found = {"verdict": journal.SKIPPED, "why": str(reason)}
-    except torch.cuda.OutOfMemoryError:
-        found = {"verdict": journal.SKIPPED, "why": "out of memory"}
     except Exception as error:
         traceback.print_exc()  # to the log of the stage
         found = {"verdict": journal.FAILED, "why": _first_line(error)}

@@ -29,7 +29,7 @@ def cases(setting: Setting) -> list[Case]:
 
 
 def _kernels(setting: Setting, backend: str, n: int, d: int) -> list[Row]:
-    """A row for each of the kernels that take longest."""
+    """A row for all, and one for each of those that take longest."""
     setting.needs_gpu()
     if reasons := refusals(backend, setting.device):
         raise Skipped("; ".join(reasons))
@@ -40,11 +40,14 @@ def _kernels(setting: Setting, backend: str, n: int, d: int) -> list[Row]:
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         step()
         torch.cuda.synchronize(setting.device)
-    events = sorted(profiled.key_averages(), key=lambda event: -event.device_time_total)
-    total = sum(event.device_time_total for event in events)
-    if not total:
+    kernels = [event for event in profiled.key_averages() if event.device_time_total > 0]
+    kernels.sort(key=lambda event: -event.device_time_total)
+    total = sum(event.device_time_total for event in kernels)
+    if not kernels:
         raise Skipped("the profiler saw no kernel")
-    return [
+    launches = sum(event.count for event in kernels)
+    everything = {"kernel": "all", "launches": launches, "all_ms": total / 1e3, "one_us": total / launches}
+    return [everything] + [
         {
             "kernel": event.key.replace("contrastive_ops::cuda::", "")[:NAME_LENGTH],
             "launches": event.count,
@@ -52,6 +55,5 @@ def _kernels(setting: Setting, backend: str, n: int, d: int) -> list[Row]:
             "one_us": event.device_time_total / event.count,
             "share_of_kernels": event.device_time_total / total,
         }
-        for event in events[:MOST_KERNELS]
-        if event.count
+        for event in kernels[:MOST_KERNELS]
     ]

@@ -45,11 +45,9 @@ def _measure(setting: Setting, contestant: Contestant, n: int, d: int, dtype: st
     except (ImportError, AttributeError) as error:
         raise Skipped(f"not installed: {error}") from error
     step = ClipStep(loss, n, d, getattr(torch, dtype), device)
-    row = step.judge(contestant.backend) if contestant.backend else _agreement(step, contestant)
-    time = clock.milliseconds(step, device)
-    row |= {"step_ms": time, "three_products_tflop_per_s": 6.0 * n * n * d / time / 1e9}
-    if setting.on_gpu:
-        row["peak_mib"] = clock.peak_mib(step, device)
+    if contestant.backend is None:
+        return _time_other(setting, contestant, step)
+    row = step.judge(contestant.backend) | _time(setting, step)
     if contestant.backend in ("cuda", "triton"):
         row |= _graph(setting, step)
         row["forward_ms"] = clock.milliseconds(step.forward, device)
@@ -57,7 +55,22 @@ def _measure(setting: Setting, contestant: Contestant, n: int, d: int, dtype: st
             row["host_ms"] = clock.host_milliseconds(step, device)
     if contestant.backend == "triton" and setting.on_gpu:
         row |= _prediction(device, n, d, dtype)
+    return row
+
+
+def _time_other(setting: Setting, contestant: Contestant, step: ClipStep) -> Row:
+    try:
+        row = _agreement(step, contestant) | _time(setting, step)
+    except torch.cuda.OutOfMemoryError:
+        raise Skipped("out of memory") from None
     return row | ({"note": contestant.note} if contestant.note else {})
+
+
+def _time(setting: Setting, step: ClipStep) -> Row:
+    (n, d), device = step.sizes, setting.device
+    time = clock.milliseconds(step, device)
+    row = {"step_ms": time, "three_products_tflop_per_s": 6.0 * n * n * d / time / 1e9}
+    return row | ({"peak_mib": clock.peak_mib(step, device)} if setting.on_gpu else {})
 
 
 def _agreement(step: ClipStep, contestant: Contestant) -> Row:
