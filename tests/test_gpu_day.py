@@ -208,6 +208,24 @@ def test_the_matrix_is_spread_and_judged(monkeypatch):
     assert row["error_col_lse"] == pytest.approx(1e-4, rel=0.1)
 
 
+def test_a_bare_machine_is_enough():
+    """torch, triton, numpy and the standard library; the tests' matrix alone needs pytest."""
+    script = (
+        "import sys\n"
+        "for name in ('rich', 'matplotlib', 'pytest', 'hypothesis', 'filelock', 'tqdm', 'sklearn'):\n"
+        "    sys.modules[name] = None  # importing it fails\n"
+        "from importlib import import_module\n"
+        "from bench import gpu_day, gpu_check\n"
+        "for rounds in (gpu_day.ROUNDS, gpu_check.ROUNDS):\n"
+        "    for stage in (stage for stages in rounds for stage in stages):\n"
+        "        module, name = stage.cases.split(':')\n"
+        "        assert callable(getattr(import_module(module), name))\n"
+        "import bench.gpu.process, bench.gpu.small_step\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=TESTS.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 NCU = """==PROF== Connected to process 7
 "ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value","Rule Name"
 "0","macro_product_bwd_kernel","GPU Speed Of Light Throughput","Duration","us","1,234.50",""
