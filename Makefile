@@ -19,7 +19,7 @@ help:
 	@echo "make test    build and run the tests; ARGS='-k clip' selects"
 	@echo "make versions    the same kernels and losses with the tritons and torches that the README names (downloads 13 GB)"
 	@echo "make bench   measure against PyTorch on this machine"
-	@echo "make gpu-check TORCH=torch    on a machine with a GPU: is it right and fast there? (out/gpu_check/report.md)"
+	@echo "make gpu-check   on a machine with a GPU, with its own python3: is it right and fast there? (docs/gpu.md)"
 	@echo "make lint    ruff, mypy, clang-format; make format applies what they can"
 	@echo "make clean   remove the environment and everything built"
 
@@ -36,9 +36,10 @@ versions: $(VENV)/test.stamp $(VENV)/native.stamp
 bench: $(VENV)/bench.stamp $(VENV)/native.stamp
 	$(RUN) -m bench $(ARGS)
 
-# TORCH=torch installs the build for GPUs where $(VENV) does not exist yet; the default one may be for the CPU
-gpu-check: $(VENV)/bench.stamp $(VENV)/native.stamp
-	$(RUN) -m bench.gpu_check $(ARGS)
+# no environment is made: a machine with a GPU has a torch for it, and perhaps no network
+gpu-check:
+	$(PYTHON) setup.py -q build_ext --inplace
+	$(PYTHON) -m bench.gpu_check $(ARGS)
 
 lint: $(VENV)/lint.stamp $(VENV)/native.stamp
 	$(VENV)/bin/ruff check .

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from bench.contestants import FORWARD, MODES, clip_contestants
-from bench.gates import PARTS, Outcome, check_gates, print_outcomes
+from bench.cpu.contestants import FORWARD, MODES, clip_contestants
+from bench.cpu.gates import PARTS, Outcome, check_gates, print_outcomes
+from bench.cpu.peak import fma_peak_meter, peak_isa
+from bench.cpu.plot import save_plot
+from bench.cpu.report import as_json, print_table, print_verdict, write_json
+from bench.cpu.suite import MEMORY_FROM_N, Settings, ShapeResult, run_shape
+from bench.cpu.truth import WrongResult
 from bench.machine import load_average, machine_info
-from bench.peak import fma_peak_meter, peak_isa
-from bench.plot import save_plot
-from bench.report import as_json, print_table, print_verdict, write_json
 from bench.shapes import DEFAULT, DEFAULT_FORWARD_UP_TO_N, FULL, Shape
-from bench.suite import MEMORY_FROM_N, Settings, ShapeResult, run_shape
-from bench.truth import WrongResult
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -13,10 +13,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from bench.candidates import KERNELS
-from bench.gpus import BY_ARCH
-from bench.launches import OBJECTIVES, PRECISIONS
-from bench.prediction import Prediction, best_candidate, predict
+from bench.predict.candidates import KERNELS
+from bench.predict.gpus import BY_ARCH
+from bench.predict.launches import OBJECTIVES, PRECISIONS
+from bench.predict.prediction import Prediction, best_candidate, predict
 from contrastive_ops.backends.triton.tiles import find_tile
 
 PROMISED_SHARE, PROMISED_ARCH, PROMISED_D, PROMISED_N = 0.6, "sm_90", 256, 16384  # of clip_loss in bfloat16

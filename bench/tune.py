@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import NamedTuple
 from unittest import mock
 
 import torch
 from torch import Tensor
 
-from bench.candidates import KERNELS, candidate_tiles, replaced_tile, table_row, table_tile
-from bench.gpu_machine import NO_GPU, gpu_info, milliseconds, missing
-from bench.launches import OBJECTIVES, PRECISIONS
+from bench.gpu.clock import milliseconds
+from bench.gpu.machine import NO_GPU, gpu_info, missing
+from bench.predict.candidates import KERNELS, candidate_tiles, replaced_tile, table_row, table_tile, two_levels
+from bench.predict.launches import OBJECTIVES, PRECISIONS
 from contrastive_ops import clip_loss, info_nce, nt_xent
 from contrastive_ops.backends.triton.backend import _arch
 from contrastive_ops.backends.triton.launch import Launch
-from contrastive_ops.backends.triton.tiles import INTERPRETER, TABLE
+from contrastive_ops.backends.triton.tiles import INTERPRETER
 from contrastive_ops.testing import TOLERANCES, make_pairs, norm_error
 
 LOSSES = {
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     is_gpu = device.type != "cpu"
     arch, precision = (_arch(device), PRECISIONS[parsed.dtype]) if is_gpu else (INTERPRETER, "any")
     own = table_tile(parsed.kernel, arch, precision, parsed.d)
-    with _forced(parsed.kernel, arch, precision):
+    with two_levels() if parsed.kernel.startswith("macro") else nullcontext():
         expected = run_step(parsed)
         found = [] if own is None else [(milliseconds(lambda: replay(expected), device), own)]
         refused: list[str] = []
@@ -99,14 +99,6 @@ def main(arguments: list[str] | None = None) -> int:
     for line in refused:
         console.print(f"  {line}", markup=False)
     return 0
-
-
-@contextmanager
-def _forced(kernel: str, arch: str, precision: str) -> Iterator[None]:
-    """The two-level kernels also for a D that the one-level kernel takes."""
-    empty = mock.patch.dict(TABLE["gradient"], {(arch, precision): ()})
-    with empty if kernel.startswith("macro") else nullcontext():
-        yield
 
 
 def run_step(parsed: argparse.Namespace) -> Step:

@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bench.contestants import MIB
-from bench.memory import REPOSITORY, AddedMemory, added_by
-from bench.peak import fma_peak_meter
+from bench import REPOSITORY
+from bench.cpu.contestants import MIB
+from bench.cpu.memory import AddedMemory, added_by
+from bench.cpu.peak import fma_peak_meter
+from bench.cpu.timing import Job, alternate
 from bench.shapes import Shape
-from bench.timing import Job, alternate
 from contrastive_ops import gram_loss, gram_nearest, gram_volume
 from contrastive_ops.backends.cpu import release_workspace
 

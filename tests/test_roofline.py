@@ -6,11 +6,11 @@ import torch
 pytest.importorskip("triton")
 
 from bench import gpu_check, tune
-from bench.candidates import candidate_tiles, replaced_tile
-from bench.gpus import BY_ARCH, GPUS, gpu_of_device
-from bench.launch_costs import launch_cost, rows_of_a_thread
-from bench.launches import step_launches
-from bench.prediction import predict, resource_seconds
+from bench.predict.candidates import candidate_tiles, replaced_tile
+from bench.predict.gpus import BY_ARCH, GPUS, gpu_of_device
+from bench.predict.launch_costs import launch_cost, rows_of_a_thread
+from bench.predict.launches import step_launches
+from bench.predict.prediction import predict, resource_seconds
 from contrastive_ops.backends.gpu.kernels import MACRO_ROWS
 from contrastive_ops.backends.triton.tiles import Tile, find_tile
 
@@ -126,7 +126,7 @@ def test_rows_that_share_the_reduction_of_a_column(arch, tile, warps, rows):
 # times
 
 
-@pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: gpu.arch)
+@pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: gpu.name)
 @pytest.mark.parametrize("d", [ONE_LEVEL_D, TWO_LEVEL_D])
 def test_more_pairs_take_longer_and_nothing_beats_the_peak(gpu, d):
     found = [predict("clip", gpu, n, d, "bfloat16") for n in (1024, 2048, 4096, 8192)]
@@ -170,9 +170,17 @@ def test_candidates_fit_and_the_table_is_put_back():
 
 
 def test_devices_are_matched_only_where_the_rates_are_theirs():
-    assert gpu_of_device("NVIDIA H100 80GB HBM3") is H100
+    assert H100.name == "H100 SXM" and gpu_of_device("NVIDIA H100 80GB HBM3") is H100
     assert gpu_of_device("NVIDIA A100-SXM4-80GB") is BY_ARCH["sm_80"]
-    for other in ("NVIDIA H100 PCIe", "NVIDIA GeForce RTX 4090", "NVIDIA GB200"):
+    h200 = gpu_of_device("NVIDIA H200")
+    assert h200 == H100._replace(name="H200 SXM", hbm=4.8e12)  # the same chip with other memory
+    for other in (
+        "NVIDIA H100 PCIe",
+        "NVIDIA H200 NVL",
+        "NVIDIA GH200 480GB",
+        "NVIDIA GeForce RTX 4090",
+        "NVIDIA GB200",
+    ):
         assert gpu_of_device(other) is None
 
 

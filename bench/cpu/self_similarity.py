@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.suite import Settings
-from bench.timing import Job, alternate
-from bench.truth import TOLERANCE, WrongResult
+from bench.cpu.suite import Settings
+from bench.cpu.timing import Job, alternate
+from bench.cpu.truth import TOLERANCE, WrongResult
 from contrastive_ops import different, nt_xent, off_diagonal, same, similarity_statistics
 from contrastive_ops.testing import make_pairs, norm_error
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from bench import __main__ as command
-from bench.contestants import Inputs
+from bench.clip_truth import clip_truth
+from bench.cpu.contestants import Inputs
+from bench.cpu.truth import WrongResult, refuse_wrong
 from bench.shapes import Shape
-from bench.truth import WrongResult, clip_truth, refuse_wrong
 from contrastive_ops.testing import dense_clip_loss
 
 

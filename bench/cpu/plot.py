@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.contestants import FORWARD, TRAINING
-from bench.suite import Row, ShapeResult
+from bench.cpu.contestants import FORWARD, TRAINING
+from bench.cpu.suite import Row, ShapeResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

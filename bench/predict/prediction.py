@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bench.candidates import candidate_tiles, replaced_tile, table_row
-from bench.gpus import Gpu
-from bench.launch_costs import Cost, launch_cost
-from bench.launches import PRECISIONS, step_launches
+from bench.predict.candidates import candidate_tiles, replaced_tile, table_row
+from bench.predict.gpus import Gpu
+from bench.predict.launch_costs import Cost, launch_cost
+from bench.predict.launches import PRECISIONS, step_launches
 from contrastive_ops.backends.triton.launch import Launch
 
 FP32_SHARE = 0.55  # of the instructions counted: float32 adds and multiplies

@@ -45,6 +45,13 @@ def replaced_tile(kernel: str, arch: str, precision: str, tile: Tile) -> Iterato
         yield
 
 
+@contextmanager
+def two_levels() -> Iterator[None]:
+    """Gradients take macro-blocks, also for a D that the one-level kernel takes."""
+    with mock.patch.dict(TABLE["gradient"], dict.fromkeys(TABLE["gradient"], ())):
+        yield
+
+
 def table_tile(kernel: str, arch: str, precision: str, d: int) -> Tile | None:
     """As written in the table, block_d not filled in; None where this D is not for the kernel."""
     for row in tiles.TABLE[kernel][(arch, precision)]:

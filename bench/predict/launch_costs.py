@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bench.gpus import Gpu
+from bench.predict.gpus import Gpu
 from contrastive_ops.backends.triton.launch import Launch
 from contrastive_ops.relations import ClauseKind
 from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, statistics_fwd

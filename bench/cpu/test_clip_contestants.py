@@ -6,10 +6,11 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.contestants import MODES, Inputs, clip_contestants
+from bench.clip_truth import Truth, clip_truth
+from bench.cpu.contestants import MODES, Inputs, clip_contestants
+from bench.cpu.suite import MEMORY_LIMIT
+from bench.cpu.truth import refuse_wrong
 from bench.shapes import Shape
-from bench.suite import MEMORY_LIMIT
-from bench.truth import Truth, clip_truth, refuse_wrong
 from contrastive_ops.testing import dense_clip_loss
 
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-import statistics
 import subprocess
-import time
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
+import contrastive_ops
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.triton.backend import INTERPRET_VARIABLE
 from contrastive_ops.problem import build_problem
 
 NO_GPU = 2  # exit status
-SAMPLES = 7
-SAMPLE_MILLISECONDS = 30.0  # fast steps are repeated to fill this
 
 
 def missing(device: torch.device) -> str | None:
@@ -30,8 +26,8 @@ def missing(device: torch.device) -> str | None:
         return None if interpreted else f"without a GPU the kernels run in Triton's interpreter: {INTERPRET_VARIABLE}=1"
     if torch.version.cuda is None and torch.version.hip is None:
         return (
-            f"no GPU is used: this torch ({torch.__version__}) is built for the CPU. On a machine with a GPU install a "
-            "build for it, as `make gpu-check TORCH=torch` does in a fresh .venv (`make clean` first)."
+            f"no GPU is used: this torch ({torch.__version__}) is built for the CPU. On a machine with a GPU "
+            "install a build for it."
         )
     if not torch.cuda.is_available():
         return f"no GPU was found by torch {torch.__version__}: neither CUDA nor HIP has a device (driver missing?)."
@@ -71,7 +67,7 @@ def gpu_info(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "hip": torch.version.hip,
         "triton": package_version("triton") or package_version("pytorch-triton-rocm"),
-        "contrastive_ops": package_version("contrastive-ops"),
+        "contrastive_ops": contrastive_ops.__version__,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
@@ -82,26 +78,3 @@ def _driver() -> str | None:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     found = subprocess.run(query, capture_output=True, text=True, timeout=30)
     return found.stdout.split("\n")[0].strip() or None
-
-
-def milliseconds(step: Callable[[], object], device: torch.device) -> float:
-    """Median time of a step on the GPU's own clock; the first steps compile and warm up."""
-    for _ in range(3):
-        step()
-    calls = max(1, round(SAMPLE_MILLISECONDS / max(_timed(step, 1, device), 1e-3)))
-    return statistics.median(_timed(step, calls, device) for _ in range(SAMPLES))
-
-
-def _timed(step: Callable[[], object], calls: int, device: torch.device) -> float:
-    if device.type == "cpu":  # to try the tools without a GPU
-        before = time.perf_counter()
-        for _ in range(calls):
-            step()
-        return (time.perf_counter() - before) * 1e3 / calls
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(calls):
-        step()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) / calls

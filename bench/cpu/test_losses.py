@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from bench.contestants import FORWARD, LOGIT_SCALE, MODES, TRAINING
+from bench.cpu.contestants import FORWARD, LOGIT_SCALE, MODES, TRAINING
+from bench.cpu.truth import TOLERANCE, WrongResult
 from bench.shapes import Shape
-from bench.truth import TOLERANCE, WrongResult
 from contrastive_ops import clip_loss, info_nce, nt_xent, sup_con
 from contrastive_ops.testing import dense_clip_loss, make_pairs, norm_error
 

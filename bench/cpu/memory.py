@@ -1,4 +1,4 @@
-"""Peak resident memory that one step adds, each measured in a fresh process: `python -m bench.memory ours 8192x512`.
+"""Peak resident memory that one step adds, measured in a fresh process: `python -m bench.cpu.memory ours 8192x512`.
 
 The peak (VmHWM) is reset and the resident size read when inputs exist and are touched and libraries are warm; what the
 step adds includes its gradients. Linux only.
@@ -14,17 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from bench.contestants import TRAINING, Inputs, clip_contestants
+from bench import REPOSITORY
+from bench.cpu.contestants import TRAINING, Inputs, clip_contestants
 from bench.shapes import Shape
 from contrastive_ops.backends.cpu import release_workspace
 
 WARM_UP_ROWS = 32
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class AddedMemory(NamedTuple):
@@ -49,7 +48,7 @@ def added_peak(
     timeout: float = 1800.0,
 ) -> AddedMemory:
     """Run one step in a subprocess; RuntimeError with its last words if it fails."""
-    command = [sys.executable, "-m", "bench.memory", contestant, str(shape), mode, backend or "", str(threads)]
+    command = [sys.executable, "-m", "bench.cpu.memory", contestant, str(shape), mode, backend or "", str(threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=REPOSITORY)
     except subprocess.TimeoutExpired as error:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.contestants import Step
-from bench.peak import PeakMeter
+from bench.cpu.contestants import Step
+from bench.cpu.peak import PeakMeter
 
 SAMPLE_SECONDS = 0.05  # fast steps are repeated to fill this; the sample is then their median
 

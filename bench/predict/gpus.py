@@ -39,12 +39,15 @@ GPUS = (
     Gpu("A100 SXM", "sm_80", 312e12, 156e12, 19.5e12, 2.04e12, 5e12, 5120 * 1.41e9, 40 * MIB, 108, 1.41e9, 16, 128, 64),
     # NVIDIA H100 SXM datasheet; 1.83 GHz is the clock at which 132 SMs give 989 TFLOP/s
     Gpu("H100 SXM", "sm_90", 989e12, 494e12, 67e12, 3.35e12, 5.5e12, 5120 * 1.83e9, 50 * MIB, 132, 1.83e9),
+    # NVIDIA H200 SXM datasheet: an H100 with other memory; it states no L2, so that of an H100 is assumed
+    Gpu("H200 SXM", "sm_90", 989e12, 494e12, 67e12, 4.8e12, 5.5e12, 5120 * 1.83e9, 50 * MIB, 132, 1.83e9),
     # NVIDIA B200 datasheet, of one GPU of the HGX; 1.85 GHz likewise
     Gpu("B200", "sm_100", 2250e12, 1125e12, 75e12, 8.0e12, 11.0e12, 10240 * 1.85e9, 126 * MIB, 148, 1.85e9),
     # AMD MI300X datasheet; a compute unit issues 64 lanes a clock and a quarter of that of exponentials
     Gpu("MI300X", "gfx942", 1307e12, 654e12, 163e12, 5.3e12, 11.9e12, 17.2e12, 256 * MIB, 304, 2.1e9, 16, 64, 64),
 )  # fmt: skip
-BY_ARCH = {gpu.arch: gpu for gpu in GPUS}
+# the first of an architecture
+BY_ARCH = {gpu.arch: next(first for first in GPUS if first.arch == gpu.arch) for gpu in GPUS}
 
 
 def gpu_of_device(device_name: str) -> Gpu | None:
@@ -53,9 +56,6 @@ def gpu_of_device(device_name: str) -> Gpu | None:
     Other versions of the same chip (PCIe, less memory, GH200) have other clocks, so they are not matched.
     """
     name = device_name.upper()
-    if any(other in name for other in ("PCIE", "NVL", "40GB", "GB200", "64GB")):
+    if any(other in name for other in ("PCIE", "NVL", "40GB", "GB200", "GH200", "64GB")):
         return None
-    for keyword, gpu in (("A100", 0), ("H100", 1), ("B200", 2), ("MI300X", 3)):
-        if keyword in name:
-            return GPUS[gpu]
-    return None
+    return next((gpu for gpu in GPUS if gpu.name.removesuffix(" SXM") in name), None)

@@ -14,13 +14,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.contestants import BUDGETS, MIB, TRAINING
-from bench.memory import added_peak, can_measure
-from bench.report import NOISY_SPREAD
-from bench.self_similarity import time_self_similarity
+from bench.clip_truth import clip_truth
+from bench.cpu.contestants import BUDGETS, MIB, TRAINING
+from bench.cpu.memory import added_peak, can_measure
+from bench.cpu.report import NOISY_SPREAD
+from bench.cpu.self_similarity import time_self_similarity
+from bench.cpu.suite import Settings, ShapeResult, run_shape
 from bench.shapes import Shape
-from bench.suite import Settings, ShapeResult, run_shape
-from bench.truth import clip_truth
 from contrastive_ops import clip_loss
 from contrastive_ops.testing import dense_clip_loss, make_confident_pairs, make_pairs, norm_error, worst_row_error
 

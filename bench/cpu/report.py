@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.contestants import TRAINING
-from bench.suite import Row, ShapeResult, losses_of_ours, times_over_products
+from bench.cpu.contestants import TRAINING
+from bench.cpu.suite import Row, ShapeResult, losses_of_ours, times_over_products
 
 NOISY_SPREAD = 0.10  # peak samples that differ by more than this make the figures of that shape suspect
 MIB = 1 << 20

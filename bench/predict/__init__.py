@@ -1,0 +1,1 @@
+"""Parts of `python -m bench.roofline`: what a GPU would take, from datasheets; nothing here runs a kernel."""
