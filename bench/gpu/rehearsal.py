@@ -35,9 +35,8 @@ def prepare(device: torch.device) -> None:
     if device.type != "cpu":
         return
     with tests_importable():
-        from triton_interpreter import call_device_functions_directly, correct_bfloat16
+        from triton_interpreter import call_device_functions_directly
 
-        correct_bfloat16()
         call_device_functions_directly()
         if _missing_emulator() is None:  # else the cuda backend says itself that it does not take CPU tensors
             import emulated_cuda
