@@ -27,7 +27,7 @@ ENVIRONMENTS = REPOSITORY / ".versions"
 
 ARCHITECTURES = ("sm_80", "sm_86", "sm_90", "sm_100", "gfx942")
 LAUNCHED = ("sm_80", "sm_90", "sm_100", "gfx942")
-# registers that a kernel may put aside around its loop: none with the tritons that the tiles were chosen with
+# spilling instructions of a kernel: none with the tritons that the tiles were chosen with
 SPILLS_ALLOWED = {"3.6.0": 20, "3.7.1": 20, "3.8.0": 0, "3.9.0": 0}
 TRITONS = tuple(SPILLS_ALLOWED)
 OLDEST_AND_NEWEST = (TRITONS[0], TRITONS[-1])

@@ -137,7 +137,7 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         ("sm_80", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_86", "half"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
         ("sm_86", "tf32"): (Row(ANY_D, Tile(128, 128, 16, 8, 4)),),
-        ("sm_86", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_86", "fp32"): (Row(ANY_D, Tile(128, 64, 16, 8, 2)),),
         ("sm_86", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_90", "half"): (Row(ANY_D, Tile(128, 128, 64, 16, 3)),),
         ("sm_90", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 3)),),
