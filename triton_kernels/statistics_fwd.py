@@ -140,7 +140,7 @@ def statistics_fwd_kernel(
             scores = add_biases(values, scale_value, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
             col_out_pointers = col_out + cols
             in_range = cols < num_cols
-            seen = cols < tl.where(row_start > first_row, num_cols, 0)  # what this program has written before
+            seen = in_range & (row_start > first_row)  # what this program has written before
 
             if row_partials.positive is not None or col_partials.positive is not None:
                 if may_include(positives, row_start, col_start, BLOCK_M, BLOCK_N):

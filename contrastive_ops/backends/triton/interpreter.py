@@ -2,9 +2,10 @@
 
 It keeps bfloat16 as uint16 and multiplies those integers in `tl.dot` (errors of 1e10); its conversion from float32 cuts
 bits off, where GPUs round to the nearest even, and spoils subnormal numbers. Up to Triton 3.6 it also makes Python
-numbers of arrays of one element for the ends of a range, which NumPy refuses from 2.4 on.
+numbers of arrays of one element for the ends of a range, which NumPy refuses from 2.4 on; and 3.9 makes integers of the
+outcome of a comparison of two numbers where it meets a tile, which a mask must not be.
 
-`tests/test_triton_interpreter.py` asks the interpreter without these corrections whether that is still so.
+`tests/test_triton_interpreter.py` asks the interpreter without these corrections whether the first is still so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from triton.runtime import interpreter
 
 _stock_convert = interpreter._convert_float
 _stock_dot = interpreter.InterpreterBuilder.create_dot
+_stock_binary = interpreter.InterpreterBuilder.binary_op
 _stock_patch_tensor = interpreter._patch_lang_tensor
 
 
@@ -26,6 +28,7 @@ def correct_interpreter() -> None:
     """For this process."""
     interpreter._convert_float = _convert
     interpreter.InterpreterBuilder.create_dot = _dot
+    interpreter.InterpreterBuilder.binary_op = _binary
     interpreter._patch_lang_tensor = _patch_tensor
 
 
@@ -42,6 +45,11 @@ def _dot(self: Any, a: Any, b: Any, d: Any, *options: Any) -> Any:
         return interpreter.TensorHandle(_widen(x.data), tl.float32) if x.dtype.scalar == tl.bfloat16 else x
 
     return _stock_dot(self, wide(a), wide(b), d, *options)
+
+
+def _binary(self: Any, left: Any, right: Any, operation: Any) -> Any:
+    found = _stock_binary(self, left, right, operation)
+    return interpreter.TensorHandle(found.data, tl.int1) if found.data.dtype == np.bool_ else found
 
 
 def _patch_tensor(tensor: Any, scope: Any) -> None:

@@ -47,11 +47,7 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         ("sm_86", "tf32"): (Row(64, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 32, 8, 3))),
         ("sm_86", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
         ("sm_86", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
-        ("sm_90", "half"): (
-            Row(128, Tile(128, 64, 0, 8, 2)),
-            Row(256, Tile(64, 64, 0, 8, 2)),
-            Row(ANY_D, Tile(128, 64, 64, 8, 2)),
-        ),
+        ("sm_90", "half"): (Row(256, Tile(64, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 64, 64, 8, 2))),
         ("sm_90", "tf32"): (Row(128, Tile(64, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 64, 32, 8, 2))),
         ("sm_90", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
         ("sm_90", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
