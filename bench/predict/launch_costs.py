@@ -54,9 +54,9 @@ def launch_cost(launch: Launch, gpu: Gpu) -> Cost:
 # --- kernels ---
 
 
-def _itemsize(arguments: dict[str, Any], side: str = "row_side") -> int:
+def _itemsize(arguments: dict[str, Any], side: str = "row") -> int:
     """Bytes of one number of the embeddings, which come as a tensor or as a descriptor of one."""
-    data = arguments[side].data
+    data = arguments[f"{side}_data"]
     return int(getattr(data, "base", data).itemsize)
 
 
