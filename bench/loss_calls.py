@@ -25,7 +25,7 @@ class Call(NamedTuple):
 
 
 def _groups(x: Tensor, size: int) -> Tensor:
-    return torch.arange(len(x)) // size
+    return torch.arange(len(x), device=x.device) // size
 
 
 def _views(x: Tensor, y: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ CALLS = {
     ),
     "cwcl": Call(lambda x, y, **o: ops.cwcl(x, y, **o), 1),
     "mixup_clip_loss": Call(
-        lambda x, y, **o: ops.mixup_clip_loss(x, y, torch.arange(len(x)).roll(1), torch.rand(len(x)), **o), 1
+        lambda x, y, **o: ops.mixup_clip_loss(x, y, _groups(x, 1).roll(1), torch.rand(len(x), device=x.device), **o), 1
     ),
     "clip_rocket_loss, 2 views": Call(
         lambda x, y, **o: ops.clip_rocket_loss(x, y, SCALE, (x, y), (y, x.flip(1)), SCALE, **o), 5
