@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -273,6 +274,12 @@ def autocast(value: Tensor) -> Tensor:
 def is_autocast_active(kind: str) -> bool:
     # the table stands for `torch.amp.is_autocast_available`, which a graph cannot hold before torch 2.12
     return kind in AUTOCAST_DEVICES and torch.is_autocast_enabled(kind)
+
+
+def without_autocast(value: Tensor) -> AbstractContextManager[Any]:
+    """Where autocast has done its part (`autocast`), every product of `value` keeps its dtype."""
+    kind = value.device.type
+    return torch.autocast(kind, enabled=False) if is_autocast_active(kind) else nullcontext()
 
 
 def check_scale(scale: float | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
