@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -283,7 +284,10 @@ def without_autocast(value: Tensor) -> AbstractContextManager[Any]:
 
 
 def check_scale(scale: float | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The scale as a 0-dim tensor of the statistics dtype; keeps the graph of a tensor."""
+    """The scale as a 0-dim tensor of the statistics dtype; keeps the graph of a tensor.
+
+    For a tensor of another device the host waits; for a float it does not.
+    """
     if isinstance(scale, Tensor):
         if scale.numel() != 1:
             raise ValueError(f"scale must be a float or hold one element, got shape {_shape(scale)}")
@@ -293,7 +297,11 @@ def check_scale(scale: float | Tensor, device: torch.device, dtype: torch.dtype)
         return (scale if scale.dim() == 0 else scale.reshape(())).to(device=device, dtype=dtype)
     if isinstance(scale, bool) or not isinstance(scale, (int, float)):
         raise TypeError(f"scale must be a float or a 0-dim tensor, got {type(scale).__name__}")
-    return torch.tensor(float(scale), device=device, dtype=dtype)
+    value, largest = float(scale), torch.finfo(dtype).max
+    if largest < abs(value) < math.inf:
+        raise ValueError(f"scale must be a number of {dtype}, at most {largest:.4g} in size, got {value}")
+    # a fill: `torch.tensor` would copy the number from the host, which waits for the device and breaks a CUDA graph
+    return torch.full((), value, device=device, dtype=dtype)
 
 
 def _check_bias(
