@@ -86,7 +86,9 @@ CALLS = {
         ),
         0,
     ),
-    "decoupled_softmax": Call(lambda x, y, **o: ops.decoupled_softmax(x, y, _groups(x, 4), _groups(x, 4), **o), 1),
+    "decoupled_softmax": Call(
+        lambda x, y, **o: ops.decoupled_softmax(x, y, _groups(x, 4), _groups(x, 4), max_positives=4, **o), 1
+    ),
     "matryoshka of clip_loss, D/4 and D": Call(
         lambda x, y, **o: ops.matryoshka(
             ops.clip_loss, x, y, dims=(x.shape[1] // 4, x.shape[1]), logit_scale=SCALE, **o
