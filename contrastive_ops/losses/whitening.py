@@ -30,6 +30,7 @@ def shuffled_group_whitening(
 
     Returns:
         `[N, D]`, dtype of the features (at least float32 inside). O(N*D*g). Gradients reach the covariance too.
+        On a GPU the eigendecomposition waits for the device once, to see whether it succeeded (`torch.linalg.eigh`).
     """
     check_matrix("features", features)
     check_number("epsilon", epsilon, 0.0, low_belongs=False)
