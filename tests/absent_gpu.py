@@ -1,8 +1,9 @@
-"""Tensors of a GPU that is not there, with gradients: fake ones, in a torch of the CPU alone as well.
+"""Tensors of a GPU that is not there: fake ones, which may require grad, in any build of torch.
 
-Indexing and autograd ask the registered guard of a device to make it the current one. `FakeTensorMode` gives a torch
-that was built for GPUs and finds none a guard that does nothing; a torch of the CPU alone has no place for one in its
-Python, so that of the meta device, which does nothing either, is registered for both.
+Indexing and autograd ask the registered guard of a device to make it the current one, and that of CUDA is missing, or
+fails. Newer versions of `FakeTensorMode` give a torch that was built for GPUs and finds none a guard that does nothing;
+elsewhere that of the meta device, which does nothing either, stands in for it. Backward stays out of reach: autograd's
+engine asks for an accelerator.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ REGISTRY = "_ZN3c104impl26device_guard_impl_registryE"  # c10::impl::device_guar
 @contextmanager
 def fake_gpu() -> Iterator[None]:
     """Inside, `device="cuda"` makes fake tensors."""
-    library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
-    guards = (ctypes.c_void_p * (META + 1)).in_dll(library, REGISTRY)
-    before = guards[CUDA]
-    if before is None:
-        guards[CUDA] = guards[META]
-    try:
-        with FakeTensorMode():
+    (library,) = (Path(torch.__file__).parent / "lib").glob("libc10.*")
+    guards = (ctypes.c_void_p * (META + 1)).in_dll(ctypes.CDLL(str(library)), REGISTRY)
+    with FakeTensorMode():
+        before = guards[CUDA]
+        if not torch.cuda.is_available():
+            guards[CUDA] = guards[META]
+        try:
             yield
-    finally:
-        guards[CUDA] = before
+        finally:
+            guards[CUDA] = before

@@ -5,6 +5,7 @@ with those of the meta device, where autograd's engine needs no GPU and the insi
 What the GPU backends do between their launches is looked at once more with the launches done, on the CPU.
 """
 
+import math
 from contextlib import nullcontext
 from functools import partial
 
@@ -24,6 +25,7 @@ from contrastive_ops.backends.gpu.backend import GpuBackend
 from contrastive_ops.distributed import mean_over_ranks
 from contrastive_ops.losses import _checks
 from contrastive_ops.losses._checks import check_indices
+from contrastive_ops.problem import check_scale
 from contrastive_ops.testing import Case, make_inputs
 
 N, D = 48, 24
@@ -219,6 +221,11 @@ def test_mean_over_ranks(one_rank):
     x, _ = pairs_on("meta")
     with no_host_waits(inside=True):
         mean_over_ranks(x.sum(1)).backward()
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 0.07, 1e300, 1e-310, math.inf, 7])
+def test_a_filled_scale_has_all_digits(value):
+    assert check_scale(value, torch.device("cpu"), torch.float64).item() == value
 
 
 CAUGHT = {
