@@ -9,6 +9,7 @@ import math
 from contextlib import nullcontext
 from functools import partial
 
+import host_waits
 import pytest
 import torch
 import torch.distributed as dist
@@ -20,9 +21,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import contrastive_ops as ops
 from bench.loss_calls import CALLS
+from contrastive_ops import distributed
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.gpu.backend import GpuBackend
-from contrastive_ops.distributed import mean_over_ranks
 from contrastive_ops.losses import _checks
 from contrastive_ops.losses._checks import check_indices
 from contrastive_ops.problem import check_scale
@@ -141,6 +142,27 @@ def test_every_switch_of_a_loss(name):
         objective.ours(**leaves, **objective.settings, **options).backward()
 
 
+OTHERS = {
+    "a bank": lambda x, y: ops.info_nce(x, y, negatives=y.detach()),
+    "a trained bank": lambda x, y: ops.info_nce(x, y, negatives=y * 0.5),
+    "private negatives": lambda x, y: ops.info_nce(x, y, negatives=torch.stack((x, y), 1)),
+    "chunks": lambda x, y: ops.info_nce(x, y, negatives=iter([y.detach(), x.detach()])),
+    "detached volumes": lambda x, y: ops.gram_loss(x, (y,), detach_keys=True, label_smoothing=0.1),
+    "volumes in half precision": lambda x, y: ops.gram_loss(x.half(), (y.half(), y.flip(1).half())),
+    "volumes of pairs": lambda x, y: ops.gram_volume(x, (y,)).sum(),
+    "mean": lambda x, y: ops.softmax_mean(x, y, y).sum(),
+    "drawn": lambda x, y: y[ops.gram_negatives(x, (y,))[0]].sum(),
+    "nearest": lambda x, y: y[ops.gram_nearest(x, (y,), 3)[1]].sum(),
+    "a learned scale": lambda x, y: ops.clip_loss(x, y, x.norm()),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_calls(name):
+    with no_host_waits(inside=True):
+        OTHERS[name](*pairs_on("meta")).backward()
+
+
 @pytest.mark.parametrize("name", WAITS)
 def test_who_waits_says_so(name):
     call, operator = WAITS[name]
@@ -216,11 +238,23 @@ def test_the_device_asserts_the_range(indices, negative_ignores, fits, monkeypat
             check_indices("partner", torch.tensor(indices, dtype=dtype), 5, negative_ignores=negative_ignores)
 
 
-def test_mean_over_ranks(one_rank):
-    """What the ranks agree on before is read by the host, which knows their sizes and errors from it."""
-    x, _ = pairs_on("meta")
+DISTRIBUTED = {
+    "clip_loss": lambda x, y, **o: distributed.clip_loss(
+        x, y, 2.0, label_smoothing=0.1, wire_dtype=torch.bfloat16, **o
+    ),
+    "gram_loss": lambda x, y, **o: distributed.gram_loss(x, (y,), label_smoothing=0.1, **o),
+    "info_nce": lambda x, y, **o: distributed.info_nce(x, y, negatives=y.detach(), **o),
+    "sup_con": lambda x, y, **o: distributed.sup_con(x + y, torch.arange(N, device=x.device) // 4, **o),
+}
+
+
+@pytest.mark.parametrize("strategy", ["gather", "ring", "shard"])
+@pytest.mark.parametrize("name", DISTRIBUTED)
+def test_over_ranks(name, strategy, one_rank, monkeypatch):
+    # but for what the ranks agree on before, which is on the CPU here (docs/distributed.md)
+    monkeypatch.setattr(host_waits, "READ_BY_THE_HOST", ())
     with no_host_waits(inside=True):
-        mean_over_ranks(x.sum(1)).backward()
+        DISTRIBUTED[name](*pairs_on("meta"), strategy=strategy).backward()
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 0.07, 1e300, 1e-310, math.inf, 7])
