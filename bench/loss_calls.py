@@ -25,7 +25,7 @@ class Call(NamedTuple):
 
 
 def _groups(x: Tensor, size: int) -> Tensor:
-    return torch.arange(len(x)) // size
+    return torch.arange(len(x), device=x.device) // size
 
 
 def _views(x: Tensor, y: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ CALLS = {
     ),
     "cwcl": Call(lambda x, y, **o: ops.cwcl(x, y, **o), 1),
     "mixup_clip_loss": Call(
-        lambda x, y, **o: ops.mixup_clip_loss(x, y, torch.arange(len(x)).roll(1), torch.rand(len(x)), **o), 1
+        lambda x, y, **o: ops.mixup_clip_loss(x, y, _groups(x, 1).roll(1), torch.rand(len(x), device=x.device), **o), 1
     ),
     "clip_rocket_loss, 2 views": Call(
         lambda x, y, **o: ops.clip_rocket_loss(x, y, SCALE, (x, y), (y, x.flip(1)), SCALE, **o), 5
@@ -86,7 +86,9 @@ CALLS = {
         ),
         0,
     ),
-    "decoupled_softmax": Call(lambda x, y, **o: ops.decoupled_softmax(x, y, _groups(x, 4), _groups(x, 4), **o), 1),
+    "decoupled_softmax": Call(
+        lambda x, y, **o: ops.decoupled_softmax(x, y, _groups(x, 4), _groups(x, 4), max_positives=4, **o), 1
+    ),
     "matryoshka of clip_loss, D/4 and D": Call(
         lambda x, y, **o: ops.matryoshka(
             ops.clip_loss, x, y, dims=(x.shape[1] // 4, x.shape[1]), logit_scale=SCALE, **o

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -275,8 +277,17 @@ def is_autocast_active(kind: str) -> bool:
     return kind in AUTOCAST_DEVICES and torch.is_autocast_enabled(kind)
 
 
+def without_autocast(value: Tensor) -> AbstractContextManager[Any]:
+    """Where autocast has done its part (`autocast`), every product of `value` keeps its dtype."""
+    kind = value.device.type
+    return torch.autocast(kind, enabled=False) if is_autocast_active(kind) else nullcontext()
+
+
 def check_scale(scale: float | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The scale as a 0-dim tensor of the statistics dtype; keeps the graph of a tensor."""
+    """The scale as a 0-dim tensor of the statistics dtype; keeps the graph of a tensor.
+
+    For a tensor of another device the host waits; for a float it does not.
+    """
     if isinstance(scale, Tensor):
         if scale.numel() != 1:
             raise ValueError(f"scale must be a float or hold one element, got shape {_shape(scale)}")
@@ -286,7 +297,11 @@ def check_scale(scale: float | Tensor, device: torch.device, dtype: torch.dtype)
         return (scale if scale.dim() == 0 else scale.reshape(())).to(device=device, dtype=dtype)
     if isinstance(scale, bool) or not isinstance(scale, (int, float)):
         raise TypeError(f"scale must be a float or a 0-dim tensor, got {type(scale).__name__}")
-    return torch.tensor(float(scale), device=device, dtype=dtype)
+    value, largest = float(scale), torch.finfo(dtype).max
+    if largest < abs(value) < math.inf:
+        raise ValueError(f"scale must be a number of {dtype}, at most {largest:.4g} in size, got {value}")
+    # a fill: `torch.tensor` would copy the number from the host, which waits for the device and breaks a CUDA graph
+    return torch.full((), value, device=device, dtype=dtype)
 
 
 def _check_bias(

@@ -107,6 +107,11 @@ BAD = {
     "scale_shape": (lambda: statistics(scale=torch.ones(2)), ValueError, ("hold one element", "got shape (2,)")),
     "scale_int_tensor": (lambda: statistics(scale=torch.tensor(2)), TypeError, ("floating-point", "got torch.int64")),
     "scale_text": (lambda: statistics(scale="2"), TypeError, ("float or a 0-dim tensor", "got str")),
+    "scale_too_large": (
+        lambda: statistics(scale=1e39),
+        ValueError,
+        ("torch.float32", "at most 3.403e+38", "got 1e+39"),
+    ),
     "scale_none": (lambda: statistics(scale=None), TypeError, ("float or a 0-dim tensor", "got NoneType")),
     "scale_bool": (lambda: statistics(scale=True), TypeError, ("float or a 0-dim tensor", "got bool")),
     "row_bias_shape": (lambda: statistics(row_bias=torch.ones(N)), ValueError, ("must have shape (5,)", "got (7,)")),

@@ -101,6 +101,14 @@ BAD = {
         lambda: ops.private_info_nce(X, torch.randn(N, 3, 2), IDS),
         ("[M, C, D]", "(5, 4) and (5, 3, 2)"),
     ),
+    "decoupled_max": (
+        lambda: ops.decoupled_softmax(X, Y, IDS, IDS, max_positives=0),
+        ("max_positives must be None or an int >= 1", "got 0"),
+    ),
+    "decoupled_more": (
+        lambda: ops.decoupled_softmax(X, Y, IDS, IDS // 3, max_positives=2),
+        ("max_positives=2", "in [0, 3)", "from 0 to 3"),
+    ),
     "decoupled_ids": (lambda: ops.decoupled_softmax(X, LONG, IDS, IDS), ("key_ids must have shape [7]", "got (5,)")),
     "matryoshka_dims": (lambda: ops.matryoshka(ops.alignment, X, Y, dims=(2, 9)), ("[1, D=4]", "got (2, 9)")),
     "matryoshka_nothing": (lambda: ops.matryoshka(ops.alignment, X, Y), ("embeddings and dims", "dims=()")),

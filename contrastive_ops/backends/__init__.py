@@ -34,7 +34,8 @@ def select_backend(problem: Problem, name: str | None) -> Backend:
     Warns once where a better one would, if only it were installed.
     """
     check_backend_name(name)
-    refusals, missing = [], []
+    refusals: list[str] = []
+    missing: list[str] = []
     for candidate in (name,) if name is not None else AUTOMATIC:
         backend = BACKENDS[candidate]
         reasons = backend.reasons(problem)

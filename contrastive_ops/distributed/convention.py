@@ -55,7 +55,7 @@ def mean_over_ranks(
     """
     check_grad_reduction(grad_reduction)
     ranks = Ranks.of(group)
-    count = losses.new_tensor(float(losses.numel()), dtype=torch.float64) if counted is None else counted.sum()
+    count = losses.new_full((), losses.numel(), dtype=torch.float64) if counted is None else counted.sum()
     mean: Tensor = _MeanOverRanks.apply(losses.sum(), count, ranks, grad_reduction)  # type: ignore[no-untyped-call]
     return mean
 

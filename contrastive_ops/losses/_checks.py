@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -46,16 +47,25 @@ def check_indices(
 ) -> None:
     """Raise unless `value` is an integer tensor `[length]` of indices in [0, below) (or negative, if that ignores).
 
-    It reads the values, except while a graph is compiled: on a GPU it waits for them.
+    Of values on a GPU the GPU itself asserts it, as in PyTorch's own losses: the host does not wait for them. While a
+    graph is compiled only type and shape are looked at.
     """
     check_ids(name, value, length)
     if value.dtype == torch.bool:
         raise TypeError(f"{name} must be integers, got a mask (torch.bool): call .nonzero().squeeze(1)")
     if torch.compiler.is_compiling() or value.numel() == 0:
         return
-    least, largest = (int(x) for x in value.aminmax())
-    if largest >= below or (least < 0 and not negative_ignores):
-        raise ValueError(f"{name} must lie in [0, {below}), got values from {least} to {largest}")
+    least, largest = value.to(torch.int64).aminmax()
+    if _is_out_of_reach(value):
+        fits = largest < below if negative_ignores else (largest < below) & (least >= 0)
+        torch._assert_async(fits, f"{name} must lie in [0, {below})")
+    elif int(largest) >= below or (int(least) < 0 and not negative_ignores):
+        raise ValueError(f"{name} must lie in [0, {below}), got values from {int(least)} to {int(largest)}")
+
+
+def _is_out_of_reach(value: Tensor) -> bool:
+    """Whether the host would have to wait for the values, or there are none."""
+    return value.is_cuda or value.is_meta or isinstance(value, FakeTensor)
 
 
 def _check_length(name: str, value: Tensor, length: int | None) -> None:

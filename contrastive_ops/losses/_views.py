@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._common import in_statistics_dtype
-from contrastive_ops.problem import check_embeddings, check_scale
+from contrastive_ops.problem import check_embeddings, check_scale, without_autocast
 from contrastive_ops.relations import Relation, different
 
 
@@ -29,7 +29,7 @@ def other_instances(views: Tensor, same_view: bool) -> Relation:
 def scores_within_instances(views: Tensor, scale: float | Tensor) -> Tensor:
     """scale * <view a, view b> of each instance, `[N, V, V]` in the statistics dtype: O(V*V*N*D), outside any tile."""
     by_instance = in_statistics_dtype(views).transpose(0, 1)
-    with torch.autocast(views.device.type, enabled=False):  # which would round the product
+    with without_autocast(views):  # which would round the product
         return check_scale(scale, views.device, by_instance.dtype) * (by_instance @ by_instance.mT)
 
 

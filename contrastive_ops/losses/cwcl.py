@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from contrastive_ops.losses._common import (
@@ -14,7 +13,7 @@ from contrastive_ops.losses._common import (
 )
 from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale, without_autocast
 
 
 def cwcl(
@@ -50,7 +49,7 @@ def cwcl(
     )
     q, k = in_statistics_dtype(queries), in_statistics_dtype(keys)
     frozen = k.detach()
-    with torch.autocast(q.device.type, enabled=False):  # which would round the products
+    with without_autocast(q):  # which would round the products
         total = frozen.sum(0)
         weight = (frozen @ total + k.shape[0]) / 2
         # sum_j w_ij k_j also has a gradient in k: K^T applied to the frozen weights, (Kf Kf^T + 1) K / 2

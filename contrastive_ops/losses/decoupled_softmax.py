@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._checks import check_ids
+from contrastive_ops.losses._checks import check_ids, check_indices
 from contrastive_ops.losses._common import (
     check_reduction,
     in_statistics_dtype,
@@ -28,6 +28,7 @@ def decoupled_softmax(
     key_ids: Tensor,
     *,
     temperature: float | Tensor = 0.05,
+    max_positives: int | None = None,
     reduction: str = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
@@ -42,36 +43,47 @@ def decoupled_softmax(
         keys: `[N, D]`, the labels' embeddings.
         query_ids, key_ids: `[M]` and `[N]` integers. A query with several positives has them under its one id.
         temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        max_positives: no query has more positives than these. None counts them, for which the host waits for the device
+            once: give it on a GPU, and to `torch.compile`.
         reduction: "mean" over the queries that have a positive, "sum", or "none" for `[M]` losses. A query without a
             positive has loss 0 and gradient 0.
         workspace_bytes, backend: see `similarity_statistics`.
 
     Returns:
-        float32 (float64 for float64 inputs). A query without negatives has loss 0. The positives are gathered, as many
-        as the query with the most of them has: O(M*P*D), meant for few.
+        float32 (float64 for float64 inputs). A query without negatives has loss 0. The positives are gathered, P =
+        `max_positives` for every query: O(M*P*D), meant for few.
     """
     check_reduction(reduction)
     check_matrix("queries", queries)
     check_matrix("keys", keys)
     check_ids("query_ids", query_ids, queries.shape[0])
     check_ids("key_ids", key_ids, keys.shape[0])
+    if max_positives is not None and (not isinstance(max_positives, int) or max_positives < 1):
+        raise ValueError(f"max_positives must be None or an int >= 1, got {max_positives}")
     scale, pairs = inverse_temperature(temperature), different(query_ids, key_ids)
+    # first, so that a host that counts waits for nothing else
+    count = count_same(query_ids, key_ids)
+    columns, is_positive = _positive_columns(query_ids, key_ids, count, max_positives)
     lse = row_lse(queries, keys, scale=scale, candidates=pairs, workspace_bytes=workspace_bytes, backend=backend)
-    columns, is_positive = _positive_columns(query_ids, key_ids)
-    count = is_positive.sum(1)
     # gathered from the wide copy, so that a key of many queries collects its gradient in it
     positive = paired_scores(queries[:, None], in_statistics_dtype(keys)[columns], scale)  # [M, P]
     each = cross_entropy_of_positive(lse[:, None], positive).masked_fill(~is_positive, 0.0)
     return reduce_counted(each.sum(1) / count.clamp(min=1), count > 0, reduction)
 
 
-def _positive_columns(query_ids: Tensor, key_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns `[M, P]` of the keys with each query's id, padded with 0 where the second tensor is False."""
+def _positive_columns(
+    query_ids: Tensor, key_ids: Tensor, count: Tensor, max_positives: int | None
+) -> tuple[Tensor, Tensor]:
+    """Columns `[M, P]` of the `count` keys with each query's id, padded with 0 where the second tensor is False."""
+    if max_positives is None:
+        width = int(count.max()) if count.numel() else 0
+    else:
+        check_indices(f"max_positives={max_positives}: the positives of a query", count, max_positives + 1)
+        width = min(max_positives, key_ids.shape[0])
     order = key_ids.to(torch.int64).argsort(stable=True)
     query_ids = query_ids.to(torch.int64)
     first = torch.searchsorted(key_ids.to(torch.int64)[order], query_ids)
-    count = count_same(query_ids, key_ids)
-    place = torch.arange(int(count.max()) if count.numel() else 0, device=count.device)
+    place = torch.arange(width, device=count.device)
     present = place < count[:, None]
     return order[(first[:, None] + place).where(present, 0)], present
 

@@ -54,7 +54,8 @@ def nspt(
     items = torch.arange(n, device=student.device)
     if anchors is None:
         anchors = items
-    check_indices("anchors", anchors, n)
+    else:
+        check_indices("anchors", anchors, n)
     options = {"scale": inverse_temperature(temperature), "workspace_bytes": workspace_bytes, "backend": backend}
     queries, labels = student[anchors], labels[anchors]
     lse = row_lse(queries, student, candidates=different(anchors, items) if exclude_self else all_pairs(), **options)

@@ -56,7 +56,8 @@ def packed_info_nce(
         if m and (n == 0 or n % m):
             raise ValueError(f"without targets N must be a multiple of M, at least M, got M={m}, N={n}")
         targets = columns[:: max(n // max(m, 1), 1)][:m]
-    check_indices("targets", targets, n, m, negative_ignores=True)
+    else:
+        check_indices("targets", targets, n, m, negative_ignores=True)
     candidates = different(targets, columns)
     if (query_groups is None) != (key_groups is None):
         raise ValueError("query_groups and key_groups go together, got only one of them")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from contrastive_ops.losses._checks import check_indices, check_number
 from contrastive_ops.ops.once import differentiable_once
-from contrastive_ops.problem import check_matrix
+from contrastive_ops.problem import check_matrix, without_autocast
 
 
 def shuffled_group_whitening(
@@ -30,6 +30,7 @@ def shuffled_group_whitening(
 
     Returns:
         `[N, D]`, dtype of the features (at least float32 inside). O(N*D*g). Gradients reach the covariance too.
+        On a GPU the eigendecomposition waits for the device once, to see whether it succeeded (`torch.linalg.eigh`).
     """
     check_matrix("features", features)
     check_number("epsilon", epsilon, 0.0, low_belongs=False)
@@ -40,7 +41,7 @@ def shuffled_group_whitening(
         check_indices("order", order, d, d)
     else:
         order = torch.randperm(d, device=features.device)
-    with torch.autocast(features.device.type, enabled=False):
+    with without_autocast(features):
         x = features.to(torch.promote_types(features.dtype, torch.float32))[:, order]
         x = x.view(n, d // group_size, group_size).transpose(0, 1)  # [groups, N, g]
         x = x - x.mean(1, keepdim=True)

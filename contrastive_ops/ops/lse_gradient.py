@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.ops.schema import Settings
-from contrastive_ops.problem import Gradients, Problem, build_problem
+from contrastive_ops.problem import Gradients, Problem, build_problem, without_autocast
 
 
 def row_lse_problem(queries: Tensor, keys: Tensor, col_bias: Tensor | None, workspace_bytes: int) -> Problem:
     """lse_i over all keys; the queries hold the scale, and inputs what autocast has made of them."""
-    with torch.autocast(queries.device.type, enabled=False):
+    with without_autocast(queries):
         # a literal scale: torch.compile makes a symbol of a default, which a nested graph cannot take for a number
         return build_problem(queries, keys, scale=1.0, col_bias=col_bias, workspace_bytes=workspace_bytes)
 

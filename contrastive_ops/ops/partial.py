@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from contrastive_ops.backends import Wanted, select_backend
-from contrastive_ops.ops.schema import without_autocast
-from contrastive_ops.problem import Gradients, Problem, Statistics
+from contrastive_ops.problem import Gradients, Problem, Statistics, without_autocast
 
 
 def partial_statistics(problem: Problem, backend: str | None) -> tuple[Statistics, Tensor | None]:
@@ -14,7 +13,7 @@ def partial_statistics(problem: Problem, backend: str | None) -> tuple[Statistic
 
     Shares of a line merge: `logaddexp` of the log-sum-exps, sum of the sums. Not differentiable.
     """
-    with without_autocast(problem):
+    with without_autocast(problem.queries):
         return select_backend(problem, backend).forward(problem)
 
 
@@ -34,7 +33,7 @@ def partial_gradients(
     another score pass where the backend needs one.
     """
     chosen = select_backend(problem, backend)
-    with without_autocast(problem):
+    with without_autocast(problem.queries):
         if state is None and chosen.state_bytes(problem):
             _, state = chosen.forward(problem)
         if state is None:

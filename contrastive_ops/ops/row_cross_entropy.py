@@ -17,9 +17,15 @@ from contrastive_ops.ops.schema import (
     differentiable_inputs,
     flatten,
     unflatten,
+)
+from contrastive_ops.problem import (
+    DEFAULT_WORKSPACE_BYTES,
+    Gradients,
+    Problem,
+    Statistics,
+    build_problem,
     without_autocast,
 )
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Gradients, Problem, Statistics, build_problem
 from contrastive_ops.relations import Relation
 
 PANEL_ROWS = 384  # panels are multiples of this, so that tiles are whole
@@ -118,7 +124,7 @@ def _row_cross_entropy(*args):  # type: ignore[no-untyped-def]
     total = problem.scale.new_zeros(())
     gradients: Gradients | None = None
     for rows, panel in _panels(problem, backend):
-        with without_autocast(problem):
+        with without_autocast(problem.queries):
             part, part_gradients = _panel_cross_entropy(panel, backend, wanted)
         total += part
         gradients = _accumulate(gradients, part_gradients, rows, problem)

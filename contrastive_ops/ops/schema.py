@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from contrastive_ops.problem import Gradients, Problem, is_autocast_active, unflatten_relations
+from contrastive_ops.problem import Gradients, Problem, unflatten_relations
 from contrastive_ops.scores import Score, ScoreKind
 
 PROBLEM_SCHEMA = (
@@ -109,12 +107,6 @@ def unflatten(args: Sequence[Any]) -> tuple[Problem, str | None, Sequence[Any]]:
         score=Score(ScoreKind(settings.score_kind), row_term, col_term, mixing, settings.absolute),
     )
     return problem, settings.backend, args[end:]
-
-
-def without_autocast(problem: Problem) -> AbstractContextManager[Any]:
-    """Inputs are cast while the problem is built; inside an operator every product keeps its dtype."""
-    kind = problem.queries.device.type
-    return torch.autocast(kind, enabled=False) if is_autocast_active(kind) else nullcontext()
 
 
 def differentiable_inputs(problem: Problem) -> tuple[Tensor | None, ...]:

@@ -54,13 +54,18 @@ def orthonormalize_(vectors: Tensor) -> Tensor:
     return triangle
 
 
+def identity(size: int, like: Tensor) -> Tensor:
+    """`[size, size]`, made on the device."""
+    return torch.eye(size, dtype=like.dtype, device=like.device)
+
+
 def inverse_triangle(triangle: Tensor) -> Tensor:
     """L^-1 `[rows, V, V]`, so that Y = L^-1 X; rows of 0 where a vector is dependent."""
     diagonal = triangle.diagonal(dim1=1, dim2=2)
     depends = diagonal == 0
     solvable = triangle + torch.diag_embed(depends.to(triangle.dtype))
-    identity = torch.eye(triangle.shape[-1]).to(triangle).expand_as(triangle)
-    inverse: Tensor = torch.linalg.solve_triangular(solvable, identity, upper=False)
+    unit = identity(triangle.shape[-1], triangle).expand_as(triangle)
+    inverse: Tensor = torch.linalg.solve_triangular(solvable, unit, upper=False)
     return inverse.masked_fill_(depends[:, :, None], 0.0)
 
 

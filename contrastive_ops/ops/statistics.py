@@ -16,13 +16,13 @@ from contrastive_ops.ops.schema import (
     differentiable_inputs,
     flatten,
     unflatten,
-    without_autocast,
 )
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
     Problem,
     Statistics,
     build_problem,
+    without_autocast,
 )
 from contrastive_ops.relations import Relation
 
@@ -150,7 +150,7 @@ class _SimilarityStatistics(torch.autograd.Function):
 @torch.library.impl("contrastive_ops::similarity_statistics", "CompositeExplicitAutograd")
 def _forward_impl(*args):  # type: ignore[no-untyped-def]
     problem, name, _ = unflatten(args)
-    with without_autocast(problem):
+    with without_autocast(problem.queries):
         statistics, state = select_backend(problem, name).forward(problem)
     absent = problem.scale.new_empty
     return (
@@ -198,7 +198,7 @@ def _backward_impl(*args):  # type: ignore[no-untyped-def]
     problem, name, rest = unflatten(args)
     statistics = _present_statistics(problem, rest[0:4], args[0])
     upstream = _present_statistics(problem, rest[5:9], args[0])
-    with without_autocast(problem):
+    with without_autocast(problem.queries):
         gradients = select_backend(problem, name).backward(problem, statistics, upstream, rest[4], Wanted(*rest[9]))
     absent = problem.scale.new_empty
     return tuple(

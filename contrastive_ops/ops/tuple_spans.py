@@ -11,6 +11,7 @@ from torch import Tensor
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.span import (
     float64_chunks,
+    identity,
     inside,
     inverse_triangle,
     orthonormalize_,
@@ -133,7 +134,7 @@ def _tuple_spans(vectors, data):  # type: ignore[no-untyped-def]
     triangle.copy_(inverse_triangle(triangle))
     r, s = torch.tril_indices(data, data, device=banks.device)
     if is_basis:
-        mixing_rows[...] = torch.eye(data).to(mixing)[r, s]
+        mixing_rows[...] = identity(data, mixing)[r, s]
     elif data:
         mixing_rows.copy_(triangle[:, r, s])
         torch.stack(vectors[:data], -2, out=banks.transpose(-3, -2))
@@ -161,7 +162,7 @@ def _tuple_spans_backward(  # type: ignore[no-untyped-def]
     for rows, part in float64_chunks([*vectors, *change]):
         factors = coefficients[rows]
         if change:
-            back = of_data[rows].mT if is_basis else torch.eye(data).to(part).expand(len(part), data, data)
+            back = of_data[rows].mT if is_basis else identity(data, part).expand(len(part), data, data)
             factors = torch.cat([factors, part.new_zeros((len(part), count, data))], 2)
             factors[:, :data, :data] -= torch.bmm(back, inside(of_data[rows], part[:, :data], part[:, count:]))
             factors[:, :data, count:] = back

@@ -27,7 +27,7 @@ def dense_private(queries, candidates, targets, temperature):
     return F.cross_entropy((by_class * candidates).sum(2) / temperature, targets, reduction="none", ignore_index=-100)
 
 
-def dense_decoupled(queries, keys, query_ids, key_ids, temperature):
+def dense_decoupled(queries, keys, query_ids, key_ids, temperature, max_positives=None):
     scores, positives = queries @ keys.mT / temperature, equal(query_ids, key_ids)
     each = F.softplus(lse(scores, ~positives)[:, None] - scores).masked_fill(~positives, 0.0)
     return each.sum(1) / positives.sum(1).clamp(min=1)
@@ -84,6 +84,13 @@ OBJECTIVES = {
         dense_decoupled,
         inputs(**LABELS, query_ids=SOME_ALONE, key_ids=torch.arange(40) % 9),
         {},
+        has_positive,
+    ),
+    "decoupled_softmax_counted": Objective(
+        decoupled_softmax,
+        dense_decoupled,
+        inputs(**LABELS, query_ids=SOME_ALONE, key_ids=torch.arange(40) % 9),
+        {"max_positives": 7},  # the most that there are: 5
         has_positive,
     ),
     "decoupled_softmax_one_each": Objective(
