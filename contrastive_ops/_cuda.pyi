@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import Any
 
-HAS_HOPPER: bool
+CODES: list[str]  # what was built, in nvcc's names: sm_80, compute_100
 
 class Path(Enum):
     PORTABLE = 0

@@ -5,6 +5,8 @@ its kernels alone, in every order of threads and under sanitizers, are those of 
 """
 
 import mmap
+import runpy
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import conftest
@@ -12,12 +14,14 @@ import pytest
 import torch
 from conftest import NO_EMULATOR
 from emulated_cuda import emulated_backend
+from emulator_builds import ROOT
 from test_statistics_matrix import CASES, check_case
 from test_volume_statistics import check as check_volumes
 
 from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics, volume_statistics
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.cuda import CudaBackend, launch
+from contrastive_ops.backends.cuda.codes import runs_on
 from contrastive_ops.backends.gpu import backend as gpu_backend
 from contrastive_ops.backends.gpu import macro
 from contrastive_ops.backends.gpu.kernels import ceil_div
@@ -268,3 +272,48 @@ def test_it_explains_itself_without_a_gpu(monkeypatch):
     monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(module=None))
     with pytest.raises(ValueError, match=r"the CUDA kernels (are not built|do not load).*; tensors must be on a CUDA"):
         similarity_statistics(x, x.clone(), backend="cuda")
+
+
+@pytest.mark.parametrize(
+    "code, runs, refused",
+    [
+        ("sm_80", [(8, 0), (8, 9)], [(7, 5), (9, 0), (12, 0)]),
+        ("sm_86", [(8, 6), (8, 9)], [(8, 0), (9, 0)]),
+        ("sm_90a", [(9, 0)], [(8, 9), (10, 0)]),
+        ("compute_90", [(9, 0), (10, 0), (12, 1)], [(8, 9)]),
+        ("compute_90a", [(9, 0)], [(10, 0)]),
+        ("compute_100f", [(10, 0), (10, 3)], [(12, 0)]),
+        ("sm_120", [(12, 0), (12, 1)], [(10, 0)]),
+    ],
+)
+def test_which_gpus_run_what_was_built(code, runs, refused):
+    assert [runs_on(code, gpu) for gpu in runs] == [True] * len(runs)
+    assert [runs_on(code, gpu) for gpu in refused] == [False] * len(refused)
+
+
+@pytest.mark.parametrize("gpu, reasons", [((9, 0), 0), ((10, 0), 1), ((8, 0), 1), ((7, 5), 1)], ids=str)
+def test_a_gpu_that_nothing_was_built_for_is_refused(gpu, reasons, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: gpu)
+    backend = CudaBackend(SimpleNamespace(CODES=["sm_90a", "compute_90a"]))
+    device = torch.device("cuda", 10 * gpu[0] + gpu[1])  # what is known of a device is kept
+    tensor = SimpleNamespace(device=device, shape=(1, 4, 8))
+    found = backend.reasons(SimpleNamespace(queries=tensor, keys=tensor))
+    assert len(found) == reasons
+    if gpu == (10, 0):
+        assert "built for sm_90a, compute_90a, the GPU has compute capability 10.0: reinstall" in found[0]
+
+
+@pytest.mark.parametrize(
+    "wish, codes",
+    [
+        ("9.0+PTX", ["sm_90a", "compute_90"]),
+        ("9.0a+PTX", ["sm_90a", "compute_90"]),
+        ("8.0;9.0", ["sm_80", "sm_90a"]),
+        ("8.0 10.0+PTX", ["sm_80", "sm_100", "compute_100"]),
+    ],
+)
+def test_what_the_list_of_architectures_builds(wish, codes, monkeypatch):
+    """PTX for what comes later is none that belongs to one GPU alone."""
+    monkeypatch.setattr("setuptools.setup", lambda **_: None)
+    assert runpy.run_path(str(ROOT / "setup.py"))["cuda_codes"](wish) == codes

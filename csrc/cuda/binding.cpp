@@ -85,8 +85,8 @@ Matrix matrix(int dtype, int64_t batch, int64_t d, const SideTuple& rows, const 
 PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
   m.doc() = "CUDA kernels of contrastive_ops. Addresses and sizes in, nothing checked: use contrastive_ops.backends.";
 
-  // without it the kernels of sm_90a are empty
-  m.attr("HAS_HOPPER") = static_cast<bool>(CONTRASTIVE_CUDA_HOPPER);
+  // nvcc's names of the machine code (sm_*) and PTX (compute_*); without sm_90a the kernels of that path are empty
+  m.attr("CODES") = py::str(CONTRASTIVE_CUDA_CODES).attr("split")();
 
   // types local to the module: both builds may be in one process
   py::enum_<Path>(m, "Path", py::module_local(), "Which kernels: those of sm_80 and later, or those of sm_90a.")
