@@ -114,6 +114,7 @@ struct Problem {
   const Case& c;
   Path path;
   DType dtype;
+  Stream stream{nullptr};
   Random random;
   Embeddings<T> rows, cols;
   std::vector<int64_t> row_ids, col_ids;
@@ -319,7 +320,7 @@ struct Problem {
     std::vector<Stat> lse(c.batch * lines, Stat(kNaN)), sums(c.positives ? c.batch * lines : 0, Stat(kNaN));
     merge_partials(
         {dtype, slots.partials(), lse.data(), sums.empty() ? nullptr : sums.data(), c.batch * lines, num_slots},
-        nullptr);
+        stream);
     const auto [expected_lse, expected_sums] = expected_statistics(of_rows);
     compare((what + std::string(" lse")).c_str(), lse, expected_lse, tolerance());
     if (c.positives) compare((what + std::string(" positives")).c_str(), sums, expected_sums, tolerance());
@@ -339,7 +340,7 @@ struct Problem {
     statistics_fwd(path,
                    {matrix(), row_partials, c.self ? row_partials : of_cols.partials(),
                     kept.empty() ? nullptr : kept.data(), row_stripe, col_stripe, row_stripes, col_stripes, c.self},
-                   nullptr);
+                   stream);
     if (!kept.empty()) compare("products", kept, products, tolerance());
     if (c.of_rows) row_lse = merge("row", of_rows, c.m, row_slots, true);
     if (c.self) {
@@ -398,7 +399,7 @@ struct Problem {
     const int64_t size = of_rows ? c.m : c.n;
     std::vector<Stat> d_bias(c.batch * size, Stat(kNaN)), d_scale(d_bias);
     const Matrix of = gradient_matrix();
-    line_sums_bwd(path, {of_rows ? of : transposed(of), d_bias.data(), d_scale.data()}, nullptr);
+    line_sums_bwd(path, {of_rows ? of : transposed(of), d_bias.data(), d_scale.data()}, stream);
     std::vector<double> bias_sums(d_bias.size()), scale_sums(d_bias.size());
     for (int64_t batch = 0; batch < c.batch; ++batch) {
       for (int64_t i = 0; i < c.m; ++i) {
@@ -453,7 +454,7 @@ struct Problem {
         MacroGradientParams params = {of,        nullptr,       block.data(),   bank_stride,
                                       stride,    sums.params(), d_scale.data(), weight,
                                       first_row, first_col,     block_rows,     block_cols};
-        macro_gradient_bwd(path, params, nullptr);
+        macro_gradient_bwd(path, params, stream);
         if (!kept.empty()) compare_kept(params, batch, block, d_scale);
         for (Stat sum : d_scale) d_scale_sum += double(sum);
         sums.compare(*this, batch, first_row, first_col);
@@ -485,12 +486,12 @@ struct Problem {
           macro_product_bwd(path,
                             {dtype, weights, stride, bank, of.cols.row_stride, d_rows.data() + first_row * c.d,
                              block_rows, block_cols, c.d, false},
-                            nullptr);
+                            stream);
           macro_product_bwd(
               path,
               {dtype, weights, stride, static_cast<const T*>(of.rows.data) + first_row * of.rows.row_stride,
                of.rows.row_stride, d_cols.data() + (s * c.n + first_col) * c.d, block_cols, block_rows, c.d, true},
-              nullptr);
+              stream);
         }
       }
     }
@@ -506,7 +507,7 @@ struct Problem {
     std::vector<Stat> d_scale_of_kept(d_scale.size(), Stat(kNaN));
     params.kept = kept.data() + batch * c.m * c.n;
     params.weights = from_kept.data(), params.d_scale = d_scale_of_kept.data();
-    macro_gradient_bwd(path, params, nullptr);
+    macro_gradient_bwd(path, params, stream);
     if (std::memcmp(block.data(), from_kept.data(), block.size() * sizeof(T)) != 0) {
       failed = true;
       std::printf("  FAILED dS from kept products of %s: other bits\n", c.name);

@@ -5,6 +5,7 @@ The binding is the one that ships; only the instructions beneath the kernels are
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import sysconfig
 from types import ModuleType
@@ -39,3 +40,19 @@ def load() -> ModuleType:
 
 def emulated_backend(module: ModuleType, *, has_hopper: bool) -> CudaBackend:
     return CudaBackend(module, "cpu", has_hopper)
+
+
+class HostCounts(ctypes.Structure):
+    """CudaEmulatorCounts in cuda_emulator/host.h: what the host code asked of its runtime so far."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("launches", "allowances", "fills", "tensor_maps"))
+
+    def __sub__(self, before: HostCounts) -> HostCounts:
+        return HostCounts(*(getattr(self, name) - getattr(before, name) for name, _ in self._fields_))
+
+
+def host_counts(module: ModuleType) -> HostCounts:
+    count = ctypes.CDLL(str(module.__file__)).cuda_emulator_counts
+    count.restype = HostCounts
+    found: HostCounts = count()
+    return found

@@ -13,7 +13,7 @@ import conftest
 import pytest
 import torch
 from conftest import NO_EMULATOR
-from emulated_cuda import emulated_backend
+from emulated_cuda import emulated_backend, host_counts
 from emulator_builds import ROOT
 from test_statistics_matrix import CASES, check_case
 from test_volume_statistics import check as check_volumes
@@ -272,6 +272,16 @@ def test_it_explains_itself_without_a_gpu(monkeypatch):
     monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(module=None))
     with pytest.raises(ValueError, match=r"the CUDA kernels (are not built|do not load).*; tensors must be on a CUDA"):
         similarity_statistics(x, x.clone(), backend="cuda")
+
+
+@on_emulator
+def test_one_allowance_of_shared_memory_serves_every_number_of_banks():
+    """The limit of a kernel is set once, to the most: a thread's launch cannot lower that of another one."""
+    before = host_counts(conftest.EMULATOR)
+    for count in (3, 7, 1, 3):
+        anchor, *modalities = (make_pairs(40, 16, torch.float32, seed=seed)[0] for seed in range(count + 1))
+        volume_statistics(anchor, modalities, backend="cuda")
+    assert host_counts(conftest.EMULATOR).allowances - before.allowances <= 1
 
 
 @pytest.mark.parametrize(

@@ -109,11 +109,12 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
       "statistics_fwd",
       [](Path path, const Matrix& of, std::array<Address, 3> rows, std::array<Address, 3> cols, Address kept,
          int64_t row_stripe, int64_t col_stripe, int num_row_stripes, int num_col_stripes, bool self_similarity,
-         Address stream) {
+         Address stream_address) {
+        Stream stream(pointer(stream_address));
         statistics_fwd(path,
                        {of, partials(rows), partials(cols), pointer(kept), row_stripe, col_stripe, num_row_stripes,
                         num_col_stripes, self_similarity},
-                       pointer(stream));
+                       stream);
       },
       py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("rows"), py::arg("cols"), py::arg("kept"),
       py::arg("row_stripe"), py::arg("col_stripe"), py::arg("num_row_stripes"), py::arg("num_col_stripes"),
@@ -121,16 +122,18 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
   m.def(
       "merge_partials",
       [](int dtype, std::array<Address, 3> of, Address lse, Address positive_sum, int64_t size, int num_slots,
-         Address stream) {
+         Address stream_address) {
+        Stream stream(pointer(stream_address));
         merge_partials({static_cast<DType>(dtype), partials(of), pointer(lse), pointer(positive_sum), size, num_slots},
-                       pointer(stream));
+                       stream);
       },
       py::kw_only(), py::arg("dtype"), py::arg("partials"), py::arg("lse"), py::arg("positive_sum"), py::arg("size"),
       py::arg("num_slots"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
   m.def(
       "line_sums_bwd",
-      [](Path path, const Matrix& of, Address d_bias, Address d_scale, Address stream) {
-        line_sums_bwd(path, {of, pointer(d_bias), pointer(d_scale)}, pointer(stream));
+      [](Path path, const Matrix& of, Address d_bias, Address d_scale, Address stream_address) {
+        Stream stream(pointer(stream_address));
+        line_sums_bwd(path, {of, pointer(d_bias), pointer(d_scale)}, stream);
       },
       py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("d_bias"), py::arg("d_scale"), py::arg("stream"),
       py::call_guard<py::gil_scoped_release>());
@@ -138,12 +141,13 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
       "macro_gradient_bwd",
       [](Path path, const Matrix& of, Address kept, Address weights, int64_t weights_bank_stride,
          int64_t weights_stride, std::array<Address, 4> sums, Address d_scale, double d_scale_weight, int64_t first_row,
-         int64_t first_col, int64_t block_rows, int64_t block_cols, Address stream) {
+         int64_t first_col, int64_t block_rows, int64_t block_cols, Address stream_address) {
+        Stream stream(pointer(stream_address));
         const LineSums line_sums = {pointer(sums[0]), pointer(sums[1]), pointer(sums[2]), pointer(sums[3])};
         macro_gradient_bwd(path,
                            {of, pointer<const void>(kept), pointer(weights), weights_bank_stride, weights_stride,
                             line_sums, pointer(d_scale), d_scale_weight, first_row, first_col, block_rows, block_cols},
-                           pointer(stream));
+                           stream);
       },
       py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("kept"), py::arg("weights"),
       py::arg("weights_bank_stride"), py::arg("weights_stride"), py::arg("sums"), py::arg("d_scale"),
@@ -152,11 +156,12 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
   m.def(
       "macro_product_bwd",
       [](Path path, int dtype, Address weights, int64_t weights_stride, Address other, int64_t other_stride,
-         Address gradient, int64_t size, int64_t depth, int64_t d, bool transposed, Address stream) {
+         Address gradient, int64_t size, int64_t depth, int64_t d, bool transposed, Address stream_address) {
+        Stream stream(pointer(stream_address));
         macro_product_bwd(path,
                           {static_cast<DType>(dtype), pointer(weights), weights_stride, pointer(other), other_stride,
                            pointer(gradient), size, depth, d, transposed},
-                          pointer(stream));
+                          stream);
       },
       py::arg("path"), py::kw_only(), py::arg("dtype"), py::arg("weights"), py::arg("weights_stride"), py::arg("other"),
       py::arg("other_stride"), py::arg("gradient"), py::arg("size"), py::arg("depth"), py::arg("d"),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "params.h"
+#include "stream.h"
 
 namespace contrastive_ops::cuda {
 
@@ -18,10 +19,10 @@ struct TileShape {
 // Sides of the tiles of the score matrix: `row_stripe` and `col_stripe` are multiples of them.
 TileShape score_tile(Path path, DType dtype, ScoreKind score);
 
-void statistics_fwd(Path path, const StatisticsParams& params, void* stream);
-void merge_partials(const MergeParams& params, void* stream);
-void line_sums_bwd(Path path, const LineSumsParams& params, void* stream);
-void macro_gradient_bwd(Path path, const MacroGradientParams& params, void* stream);
-void macro_product_bwd(Path path, const MacroProductParams& params, void* stream);
+void statistics_fwd(Path path, const StatisticsParams& params, Stream& stream);
+void merge_partials(const MergeParams& params, Stream& stream);
+void line_sums_bwd(Path path, const LineSumsParams& params, Stream& stream);
+void macro_gradient_bwd(Path path, const MacroGradientParams& params, Stream& stream);
+void macro_product_bwd(Path path, const MacroProductParams& params, Stream& stream);
 
 }  // namespace contrastive_ops::cuda

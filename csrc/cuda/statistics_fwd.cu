@@ -14,7 +14,7 @@ TileShape score_tile(Path path, DType dtype, ScoreKind score) {
   return shape;
 }
 
-void statistics_fwd(Path path, const StatisticsParams& params, void* stream) {
+void statistics_fwd(Path path, const StatisticsParams& params, Stream& stream) {
   if (params.matrix.score.kind == ScoreKind::kVolume) return statistics_fwd_volume(params, stream);
   if (path == Path::kHopper) return statistics_fwd_hopper(params, stream);
   with_portable_loop(params.matrix.dtype, [&](auto* loop) {
