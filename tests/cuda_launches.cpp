@@ -49,7 +49,11 @@ int main() {
   const Side side = {data, kSize, 0, kD};
   for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kFloat16}) {
     const bool is_half = dtype == DType::kBFloat16 || dtype == DType::kFloat16;
-    if (!is_half) merge_partials({dtype, {}, nullptr, nullptr, kSize, 1}, stream);
+    if (!is_half) {
+      merge_partials({dtype, {}, nullptr, nullptr, kSize, 1}, stream);
+      add_parts({dtype, nullptr, nullptr, kSize, 1}, stream);
+    }
+    finish_gradient({dtype, nullptr, nullptr, kSize, nullptr, nullptr}, stream);
     for (const Path path : {Path::kPortable, Path::kHopper}) {
       if (path == Path::kHopper && !is_half) continue;
       Matrix matrix = {};

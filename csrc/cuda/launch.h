@@ -1,5 +1,5 @@
-// The kernels as the host sees them: each call puts one launch on the stream and throws std::runtime_error with CUDA's
-// own words if that fails.
+// The kernels as the host sees them: each call but the last puts one launch on the stream, and throws
+// std::runtime_error with CUDA's own words if that fails.
 #pragma once
 
 #include "params.h"
@@ -24,5 +24,13 @@ void merge_partials(const MergeParams& params, Stream& stream);
 void line_sums_bwd(Path path, const LineSumsParams& params, Stream& stream);
 void macro_gradient_bwd(Path path, const MacroGradientParams& params, Stream& stream);
 void macro_product_bwd(Path path, const MacroProductParams& params, Stream& stream);
+void add_parts(const AddPartsParams& params, Stream& stream);
+void finish_gradient(const FinishParams& params, Stream& stream);
+
+// Many launches. A product takes the path of the side whose embeddings it reads.
+struct MacroPaths {
+  Path scores, of_rows, of_cols;
+};
+void macro_pass_bwd(const MacroPaths& paths, const MacroPassParams& params, Stream& stream);
 
 }  // namespace contrastive_ops::cuda
