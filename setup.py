@@ -45,21 +45,22 @@ def find_nvcc() -> str | None:
     return nvcc if wish != "0" else None
 
 
-def cuda_archs(wish: str) -> str:
-    """TORCH_CUDA_ARCH_LIST as options of nvcc. 9.0 is built as 9.0a: its matrix instructions have no other name."""
-    options = []
+def cuda_codes(wish: str) -> list[str]:
+    """TORCH_CUDA_ARCH_LIST as nvcc's names of what is made: machine code (sm_*) and PTX (compute_*). 9.0 is built as
+    9.0a, whose matrix instructions have no other name; its PTX is that of 9.0, as no later GPU takes that of 9.0a."""
+    codes = []
     for entry in wish.replace(";", " ").split():
         arch, has_ptx = entry.removesuffix("+PTX"), entry.endswith("+PTX")
         number = arch.replace(".", "")
         if not re.fullmatch(r"\d+\.\d[a-z]?", arch) or int(re.sub(r"\D", "", number)) < 80:
             raise SystemExit(f"TORCH_CUDA_ARCH_LIST must hold numbers from 8.0 on such as '8.0;9.0+PTX', got {entry!r}")
-        if number == "90":
-            number = "90a"
-        code = f"[sm_{number},compute_{number}]" if has_ptx else f"sm_{number}"
-        options.append(f"-gencode 'arch=compute_{number},code={code}'")
-    if not options:
+        is_hopper = number in ("90", "90a")
+        codes.append("sm_90a" if is_hopper else f"sm_{number}")
+        if has_ptx:
+            codes.append("compute_90" if is_hopper else f"compute_{number}")
+    if not codes:
         raise SystemExit("TORCH_CUDA_ARCH_LIST is empty: unset it for the default, " + CUDA_ARCHS)
-    return " ".join(options)
+    return list(dict.fromkeys(codes))
 
 
 def build_ninja(directory: str) -> str:
@@ -83,10 +84,11 @@ def build_ninja(directory: str) -> str:
         objects += [(path, f"{isa}.o", "cxx", f"-DCONTRASTIVE_ISA={isa} {flags}") for path in PER_ISA]
     modules = {"_native": (objects, "link")}
     if nvcc:
-        archs = cuda_archs(env("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHS)
+        codes = cuda_codes(env("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHS)
+        archs = " ".join(f"-gencode arch={code.replace('sm', 'compute')},code={code}" for code in codes)
         rules["nvcc"] = f"'{nvcc}' {NVCCFLAGS} {archs} -MMD -MF $out.d -c $in -o $out"
         rules["nvlink"] = f"'{nvcc}' -shared $in -o $out {env('LDFLAGS', '')}"
-        defines = f"-DCONTRASTIVE_CUDA_MODULE=_cuda -DCONTRASTIVE_CUDA_HOPPER={int('sm_90a' in archs)}"
+        defines = f"-DCONTRASTIVE_CUDA_MODULE=_cuda -DCONTRASTIVE_CUDA_CODES='\"{' '.join(codes)}\"'"
         binding = (CUDA_BINDING, "o", "cxx", f"{python} {defines}")
         modules["_cuda"] = ([*((path, "o", "nvcc", "") for path in CUDA), binding], "nvlink")
     lines = [f"builddir = {directory}"]

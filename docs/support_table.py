@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -24,7 +25,7 @@ def support_table() -> str:
         "|---|---|" + "---|" * len(DEVICES) + "---|",
     ]
     # the table is of what can be had, so CUDA is asked as if it were built here
-    for name, backend in (BACKENDS | {"cuda": CudaBackend(module=object())}).items():
+    for name, backend in (BACKENDS | {"cuda": CudaBackend(module=SimpleNamespace(CODES=[]))}).items():
         cells = [_dtypes(backend, device) for device in DEVICES]
         order = f"choice {AUTOMATIC.index(name) + 1}" if name in AUTOMATIC else "only by name"
         lines.append(f"| `{name}` | {backend.summary} | {' | '.join(cells)} | {order} |")

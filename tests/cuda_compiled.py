@@ -225,11 +225,12 @@ def split_functions(code: str) -> Iterator[tuple[str, str]]:
 
 
 def loop_name(loop: str) -> str:
-    """Such as MmaMainLoop<bf16>, with " transposed" if operand A is, " volume" if the score is; of any other type its
-    name."""
+    """Such as MmaMainLoop<bf16>, with " transposed" if operand A is, " volume" if the score is; of any other types
+    their names."""
     found = re.search(r"(Mma|Fma|Wgmma)\w+<(\w+), (\w+)", loop)
     if not found:
-        return NUMBERS.get(loop) or loop.rpartition("::")[2]
+        names = [part.strip() for part in loop.split(", ")]
+        return " to ".join(dict.fromkeys(NUMBERS.get(name) or name.rpartition("::")[2] for name in names))
     if "KeptMainLoop" in loop:
         return f"KeptMainLoop<{NUMBERS[found[2]]}>"
     suffix = " transposed" * (found[3] == "true") + " volume" * ("VolumeScore" in loop)

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "../csrc/cuda/batch_entry.h"
 #include "../csrc/cuda/launch.h"
 
 namespace {
@@ -114,6 +115,7 @@ struct Problem {
   const Case& c;
   Path path;
   DType dtype;
+  Stream stream{nullptr};
   Random random;
   Embeddings<T> rows, cols;
   std::vector<int64_t> row_ids, col_ids;
@@ -319,7 +321,7 @@ struct Problem {
     std::vector<Stat> lse(c.batch * lines, Stat(kNaN)), sums(c.positives ? c.batch * lines : 0, Stat(kNaN));
     merge_partials(
         {dtype, slots.partials(), lse.data(), sums.empty() ? nullptr : sums.data(), c.batch * lines, num_slots},
-        nullptr);
+        stream);
     const auto [expected_lse, expected_sums] = expected_statistics(of_rows);
     compare((what + std::string(" lse")).c_str(), lse, expected_lse, tolerance());
     if (c.positives) compare((what + std::string(" positives")).c_str(), sums, expected_sums, tolerance());
@@ -339,7 +341,7 @@ struct Problem {
     statistics_fwd(path,
                    {matrix(), row_partials, c.self ? row_partials : of_cols.partials(),
                     kept.empty() ? nullptr : kept.data(), row_stripe, col_stripe, row_stripes, col_stripes, c.self},
-                   nullptr);
+                   stream);
     if (!kept.empty()) compare("products", kept, products, tolerance());
     if (c.of_rows) row_lse = merge("row", of_rows, c.m, row_slots, true);
     if (c.self) {
@@ -398,7 +400,7 @@ struct Problem {
     const int64_t size = of_rows ? c.m : c.n;
     std::vector<Stat> d_bias(c.batch * size, Stat(kNaN)), d_scale(d_bias);
     const Matrix of = gradient_matrix();
-    line_sums_bwd(path, {of_rows ? of : transposed(of), d_bias.data(), d_scale.data()}, nullptr);
+    line_sums_bwd(path, {of_rows ? of : transposed(of), d_bias.data(), d_scale.data()}, stream);
     std::vector<double> bias_sums(d_bias.size()), scale_sums(d_bias.size());
     for (int64_t batch = 0; batch < c.batch; ++batch) {
       for (int64_t i = 0; i < c.m; ++i) {
@@ -417,28 +419,7 @@ struct Problem {
   void run_macro_blocks() {
     const TileShape tile = score_tile(path, dtype, c.volume_banks > 0 ? ScoreKind::kVolume : ScoreKind::kDot);
     const int64_t batch = c.batch - 1, height = tile.block_m, width = 2 * tile.block_n, stride = width + 8;
-    Matrix of = gradient_matrix();
-    of.batch = 1;
-    const auto entry = [&](Side& side, Lines& lines) {
-      side.data = static_cast<const T*>(side.data) + batch * side.batch_stride;
-      for (const void** line : {&lines.bias, &lines.lse, &lines.d_lse, &lines.d_sum}) {
-        if (*line) *line = static_cast<const Stat*>(*line) + batch * side.size;
-      }
-    };
-    if (c.volume_banks > 0) {
-      of.score.row_term = row_term.data() + batch * c.m;
-      of.score.col_term = col_term.data() + batch * c.n;
-      of.score.mixing = mixing.data() + batch * (c.banks() * (c.banks() + 1) / 2) * c.n;
-    }
-    entry(of.rows, of.row_lines);
-    entry(of.cols, of.col_lines);
-    for (Relation* relation : {&of.candidates, &of.positives}) {
-      for (Clause& clause : relation->clauses) {
-        if (clause.row_ids) clause.row_ids += batch * clause.row_batch_stride;
-        if (clause.col_ids) clause.col_ids += batch * clause.col_batch_stride;
-      }
-    }
-
+    const Matrix of = entry_of(gradient_matrix(), batch);
     std::vector<Stat> d_rows(c.m * c.d, Stat(1)), d_cols(c.banks() * c.n * c.d, Stat(1));
     std::vector<double> expected_rows(d_rows.size(), 1), expected_cols(d_cols.size(), 1);
     const double weight = 0.5;
@@ -453,7 +434,7 @@ struct Problem {
         MacroGradientParams params = {of,        nullptr,       block.data(),   bank_stride,
                                       stride,    sums.params(), d_scale.data(), weight,
                                       first_row, first_col,     block_rows,     block_cols};
-        macro_gradient_bwd(path, params, nullptr);
+        macro_gradient_bwd(path, params, stream);
         if (!kept.empty()) compare_kept(params, batch, block, d_scale);
         for (Stat sum : d_scale) d_scale_sum += double(sum);
         sums.compare(*this, batch, first_row, first_col);
@@ -485,18 +466,103 @@ struct Problem {
           macro_product_bwd(path,
                             {dtype, weights, stride, bank, of.cols.row_stride, d_rows.data() + first_row * c.d,
                              block_rows, block_cols, c.d, false},
-                            nullptr);
+                            stream);
           macro_product_bwd(
               path,
               {dtype, weights, stride, static_cast<const T*>(of.rows.data) + first_row * of.rows.row_stride,
                of.rows.row_stride, d_cols.data() + (s * c.n + first_col) * c.d, block_cols, block_rows, c.d, true},
-              nullptr);
+              stream);
         }
       }
     }
     compare("d_scale", std::vector<double>{d_scale_sum}, {expected_scale}, 20 * tolerance());
     compare("d_rows", d_rows, expected_rows, 4 * tolerance());
     compare("d_cols", d_cols, expected_cols, 4 * tolerance());
+  }
+
+  // The same of all batch entries in one call, up to the gradients as they are handed out.
+  void run_macro_pass() {
+    const bool is_volume = c.volume_banks > 0;
+    const TileShape tile = score_tile(path, dtype, is_volume ? ScoreKind::kVolume : ScoreKind::kDot);
+    const int64_t height = tile.block_m, width = 2 * tile.block_n, stride = width + 8;
+    const int64_t rows_size = c.batch * c.m, cols_size = c.batch * c.n;
+    std::vector<MacroBlock> blocks;
+    int64_t terms = 0;
+    for (int64_t row = 0; row < c.m; row += height) {
+      for (int64_t col = 0; col < c.n; col += width) {
+        const int64_t block_cols = std::min(width, c.n - col);
+        blocks.push_back({row, col, std::min(height, c.m - row), block_cols, terms});
+        terms += (block_cols + tile.block_n - 1) / tile.block_n;
+      }
+    }
+    const auto unset = [](int64_t size) { return std::vector<Stat>(size, Stat(kNaN)); };
+    std::vector<T> weights(c.banks() * height * stride, static_cast<T>(static_cast<float>(kNaN)));
+    std::vector<Stat> d_scale = unset(c.batch * terms), row_sum = unset(rows_size * c.d),
+                      col_sum = unset(c.banks() * cols_size * c.d);
+    std::vector<T> d_rows(row_sum.size()), d_cols(col_sum.size());
+    std::vector<Stat> row_bias = unset(rows_size), col_bias = unset(cols_size), row_terms(row_bias),
+                      col_terms(col_bias);
+    std::vector<Stat> row_parts[2] = {unset(2 * height), unset(2 * height)},
+                      col_parts[2] = {unset(width), unset(width)};
+    LineSums lines = {}, parts = {};
+    if (is_volume) {
+      lines = {row_bias.data(), col_bias.data(), row_terms.data(), col_terms.data()};
+      parts = {row_parts[0].data(), col_parts[0].data(), row_parts[1].data(), col_parts[1].data()};
+    }
+    const MacroPaths paths = {path, path, path};
+    const MacroPassParams params = {gradient_matrix(),
+                                    blocks.data(),
+                                    static_cast<int64_t>(blocks.size()),
+                                    false,
+                                    c.biases && !kept.empty() ? kept.data() : nullptr,  // one or the other
+                                    weights.data(),
+                                    height * stride,
+                                    stride,
+                                    lines,
+                                    parts,
+                                    d_scale.data(),
+                                    terms,
+                                    {row_sum.data(), d_rows.data(), dtype},
+                                    {col_sum.data(), d_cols.data(), dtype}};
+    macro_pass_bwd(paths, params, stream);
+
+    std::vector<double> row_gradients(d_rows.size()), col_gradients(d_cols.size());
+    std::vector<double> lines_of[4] = {std::vector<double>(rows_size), std::vector<double>(cols_size),
+                                       std::vector<double>(rows_size), std::vector<double>(cols_size)};
+    double scale_gradient = 0, d_scale_sum = 0;
+    for (int64_t batch = 0; batch < c.batch; ++batch) {
+      for (int64_t i = 0; i < c.m; ++i) {
+        for (int64_t j = 0; j < c.n; ++j) {
+          const int64_t pair = at(batch, i, j), row = batch * c.m + i, col = batch * c.n + j;
+          const std::vector<double> slopes = score_gradient(batch, i, j);
+          const double scaled = ds[pair] * double(scale);
+          scale_gradient += ds[pair] * values[pair];
+          lines_of[0][row] += ds[pair];
+          lines_of[1][col] += ds[pair];
+          lines_of[2][row] += scaled * slopes[c.banks()];
+          lines_of[3][col] += scaled * slopes[c.banks() + 1];
+          for (int s = 0; s < c.banks(); ++s) {
+            for (int64_t e = 0; e < c.d; ++e) {
+              row_gradients[row * c.d + e] += scaled * slopes[s] * col_value(batch, s, j, e);
+              col_gradients[((batch * c.banks() + s) * c.n + j) * c.d + e] +=
+                  scaled * slopes[s] * row_value(batch, i, e);
+            }
+          }
+        }
+      }
+    }
+    for (Stat sum : d_scale) d_scale_sum += double(sum);
+    const double rounding = sizeof(T) > 2               ? 0
+                            : std::is_same_v<T, __half> ? 0x1p-10
+                                                        : 0x1p-7;  // of weights and gradient
+    compare("d_scale of the pass", std::vector<double>{d_scale_sum}, {scale_gradient}, 20 * tolerance());
+    compare("d_queries", d_rows, row_gradients, rounding + 20 * tolerance());
+    compare("d_keys", d_cols, col_gradients, rounding + 20 * tolerance());
+    if (!is_volume) return;
+    compare("row biases of the pass", row_bias, lines_of[0], 4 * tolerance());
+    compare("column biases of the pass", col_bias, lines_of[1], 4 * tolerance());
+    compare("row terms of the pass", row_terms, lines_of[2], 4 * tolerance());
+    compare("column terms of the pass", col_terms, lines_of[3], 4 * tolerance());
   }
 
   // What the macro-block is from products that are read back: the same.
@@ -506,7 +572,7 @@ struct Problem {
     std::vector<Stat> d_scale_of_kept(d_scale.size(), Stat(kNaN));
     params.kept = kept.data() + batch * c.m * c.n;
     params.weights = from_kept.data(), params.d_scale = d_scale_of_kept.data();
-    macro_gradient_bwd(path, params, nullptr);
+    macro_gradient_bwd(path, params, stream);
     if (std::memcmp(block.data(), from_kept.data(), block.size() * sizeof(T)) != 0) {
       failed = true;
       std::printf("  FAILED dS from kept products of %s: other bits\n", c.name);
@@ -566,6 +632,7 @@ struct Problem {
       run_line_sums(false);
     }
     run_macro_blocks();
+    if (c.batch > 1) run_macro_pass();
   }
 };
 

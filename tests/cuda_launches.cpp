@@ -10,6 +10,7 @@
 
 #include "../csrc/cuda/device.cuh"
 #include "../csrc/cuda/mainloop.h"
+#include "../csrc/cuda/runtime.h"
 
 namespace contrastive_ops::cuda {
 
@@ -19,13 +20,17 @@ template <class MainLoop, class Params>
 constexpr int kMinBlocks<Arguments<MainLoop, Params>> = MainLoop::kMinBlocks;
 
 template <class Params>
-void record_launch(int threads, int shared_bytes, const Params&) {
+void record_launch(int threads, SharedBytes shared, const Params&) {
   char* name = abi::__cxa_demangle(typeid(Params).name(), nullptr, nullptr, nullptr);
-  std::cout << name << '\t' << threads << '\t' << kMinBlocks<Params> << '\t' << shared_bytes << '\n';
+  std::cout << name << '\t' << threads << '\t' << kMinBlocks<Params> << '\t' << shared.bytes << '\n';
   std::free(name);
 }
 
-void emulator::check_tensor_map(const TensorMap&) {}  // the emulator, of which we need the names alone, is not linked
+// The emulator, of which we need the names alone, is not linked.
+const Runtime& runtime() {
+  static constexpr Runtime kNone = {nullptr, nullptr, nullptr, nullptr, [](void*, const BoxedTensor&) {}};
+  return kNone;
+}
 
 }  // namespace contrastive_ops::cuda
 
@@ -39,29 +44,34 @@ int main() {
   using contrastive_ops::kMaxBanks;
   using contrastive_ops::ScoreKind;
   constexpr int64_t kSize = 1024, kD = 512;
+  Stream stream(nullptr);
   static unsigned char data[1];  // only its address matters
   const Side side = {data, kSize, 0, kD};
   for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kFloat16}) {
     const bool is_half = dtype == DType::kBFloat16 || dtype == DType::kFloat16;
-    if (!is_half) merge_partials({dtype, {}, nullptr, nullptr, kSize, 1}, nullptr);
+    if (!is_half) {
+      merge_partials({dtype, {}, nullptr, nullptr, kSize, 1}, stream);
+      add_parts({dtype, nullptr, nullptr, kSize, 1}, stream);
+    }
+    finish_gradient({dtype, nullptr, nullptr, kSize, nullptr, nullptr}, stream);
     for (const Path path : {Path::kPortable, Path::kHopper}) {
       if (path == Path::kHopper && !is_half) continue;
       Matrix matrix = {};
       matrix.dtype = dtype, matrix.batch = 1, matrix.d = kD, matrix.rows = matrix.cols = side;
-      statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, nullptr);
+      statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, stream);
       matrix.score.kind = ScoreKind::kVolume, matrix.banks = kMaxBanks;
       if (path == Path::kPortable) {
-        statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, nullptr);
-        macro_gradient_bwd(path, {matrix, nullptr, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, nullptr);
+        statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, stream);
+        macro_gradient_bwd(path, {matrix, nullptr, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, stream);
       }
       matrix.score.kind = ScoreKind::kDot, matrix.banks = 1;
-      line_sums_bwd(path, {matrix, nullptr, nullptr}, nullptr);
+      line_sums_bwd(path, {matrix, nullptr, nullptr}, stream);
       for (const void* kept : {static_cast<const void*>(nullptr), static_cast<const void*>(data)}) {
         if (kept && path == Path::kHopper) continue;
-        macro_gradient_bwd(path, {matrix, kept, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, nullptr);
+        macro_gradient_bwd(path, {matrix, kept, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, stream);
       }
       for (const bool transposed : {false, true}) {
-        macro_product_bwd(path, {dtype, data, kSize, data, kD, nullptr, kSize, kSize, kD, transposed}, nullptr);
+        macro_product_bwd(path, {dtype, data, kSize, data, kD, nullptr, kSize, kSize, kD, transposed}, stream);
       }
     }
   }

@@ -5,6 +5,7 @@ The binding is the one that ships; only the instructions beneath the kernels are
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import sysconfig
 from types import ModuleType
@@ -27,7 +28,7 @@ def load() -> ModuleType:
 
     binding = ROOT / "csrc" / "cuda" / "binding.cpp"
     python = [f"-isystem{folder}" for folder in (pybind11.get_include(), sysconfig.get_path("include"))]
-    defines = [f"-DCONTRASTIVE_CUDA_MODULE={MODULE}", "-DCONTRASTIVE_CUDA_HOPPER=1"]
+    defines = [f"-DCONTRASTIVE_CUDA_MODULE={MODULE}", "-DCONTRASTIVE_CUDA_CODES='\"\"'"]
     sources = {**dict.fromkeys(sorted(binding.parent.glob("*.cu")), ()), binding: (*defines, *python)}
     path = build_from("plain", f"{MODULE}.so", sources, ["-shared"])
     spec = importlib.util.spec_from_file_location(MODULE, path)
@@ -39,3 +40,19 @@ def load() -> ModuleType:
 
 def emulated_backend(module: ModuleType, *, has_hopper: bool) -> CudaBackend:
     return CudaBackend(module, "cpu", has_hopper)
+
+
+class HostCounts(ctypes.Structure):
+    """CudaEmulatorCounts in cuda_emulator/host.h: what the host code asked of its runtime so far."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("launches", "allowances", "fills", "tensor_maps"))
+
+    def __sub__(self, before: HostCounts) -> HostCounts:
+        return HostCounts(*(getattr(self, name) - getattr(before, name) for name, _ in self._fields_))
+
+
+def host_counts(module: ModuleType) -> HostCounts:
+    count = ctypes.CDLL(str(module.__file__)).cuda_emulator_counts
+    count.restype = HostCounts
+    found: HostCounts = count()
+    return found

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EMULATOR = ROOT / "tests" / "cuda_emulator"
+HOST = [ROOT / "csrc" / "cuda" / name for name in ("launch_kernel.cu", "stream.cu")]  # without kernels
 OUTPUT = ROOT / "build" / "cuda_emulator"
 ORDERS = ("forward", "reverse", "random")
 
@@ -108,7 +109,7 @@ def build_from(build: str, name: str, sources: Mapping[Path, Sequence[str]], lin
         f"  command = {options.compiler} {' '.join(link_flags)} $in -o $out",
     ]
     objects = []
-    for source, own_flags in {**dict.fromkeys(sorted(EMULATOR.glob("*.cpp")), ()), **sources}.items():
+    for source, own_flags in {**dict.fromkeys([*sorted(EMULATOR.glob("*.cpp")), *HOST], ()), **sources}.items():
         flags = options.emulator_flags if source.parent == EMULATOR and source.suffix == ".cpp" else options.flags
         objects.append("_".join(source.relative_to(ROOT).with_suffix(".o").parts))
         lines += [f"build {objects[-1]}: compile {source}", f"  flags = {' '.join([*flags, *own_flags])}"]

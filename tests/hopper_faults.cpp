@@ -148,11 +148,12 @@ std::vector<Element> random_elements(int count, unsigned seed) {
 bool product_is_right(Fault fault) {
   const std::vector<Element> a = random_elements(kM * kDepth, 1), b = random_elements(kN * kDepth, 2);
   std::vector<float> product(kM * kN, 0.0f);
-  const Params params = {A::make_map({a.data(), 1, 0, kM, kDepth, kDepth}),
-                         B::make_map({b.data(), 1, 0, kN, kDepth, kDepth}), product.data(), fault};
+  Stream stream(nullptr);
+  const Params params = {A::map({a.data(), 1, 0, kM, kDepth, kDepth}, stream),
+                         B::map({b.data(), 1, 0, kN, kDepth, kDepth}, stream), product.data(), fault};
   constexpr int kBytes = shared_bytes<Element>(kStages * A::kSize, 1024) +
                          shared_bytes<Element>(kStages * B::kSize, 1024) + 2 * shared_bytes<Barrier>(kStages);
-  launch(product_kernel, dim3(1), kThreads, kBytes, nullptr, params);
+  launch(product_kernel, dim3(1), kThreads, kBytes, stream, params);
   for (int i = 0; i < kM; ++i) {
     for (int j = 0; j < kN; ++j) {
       double wanted = 0;

@@ -56,7 +56,8 @@ __global__ void body_kernel(const Body body) {
   (*body.run)(shared);
 }
 void run_block(int threads, int bytes, const std::function<void(SharedMemory&)>& body) {
-  launch(body_kernel, dim3(1), threads, bytes, nullptr, Body{&body});
+  Stream stream(nullptr);
+  launch(body_kernel, dim3(1), threads, {bytes, 227 * 1024}, stream, Body{&body});
 }
 
 // Whether a condition holds in all threads: told by thread 0, after a barrier.
@@ -150,7 +151,8 @@ void compare_operand(const std::string& name) {
   for (int i = 0; i < kLines; ++i) {
     for (int j = 0; j < kWidth; ++j) matrix.push_back(Element(number(i, j)));
   }
-  const TensorMap map = Operand::make_map({matrix.data(), 1, 0, kLines, kWidth, kWidth});
+  Stream stream(nullptr);
+  const TensorMap map = Operand::map({matrix.data(), 1, 0, kLines, kWidth, kWidth}, stream);
   AllThreads placement, descriptors;
   constexpr int kBytes = shared_bytes<Element>(Operand::kSize, 1024) + shared_bytes<Barrier>(1);
   run_block(32, kBytes, [&](SharedMemory& shared) {

@@ -1,6 +1,7 @@
 """Which backend is taken where none is named, and what is said of better ones that lack something."""
 
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from contrastive_ops.backends.triton import TritonBackend
 from contrastive_ops.backends.triton import backend as triton_backend
 from contrastive_ops.problem import build_problem
 
-CUDA_BUILT, CUDA_NOT_BUILT = CudaBackend(module=object()), CudaBackend(module=None)
+CUDA_BUILT, CUDA_NOT_BUILT = CudaBackend(module=SimpleNamespace(CODES=[])), CudaBackend(module=None)
 
 
 def problem_on(device):

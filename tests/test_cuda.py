@@ -5,19 +5,23 @@ its kernels alone, in every order of threads and under sanitizers, are those of 
 """
 
 import mmap
+import runpy
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import conftest
 import pytest
 import torch
 from conftest import NO_EMULATOR
-from emulated_cuda import emulated_backend
+from emulated_cuda import emulated_backend, host_counts
+from emulator_builds import ROOT
 from test_statistics_matrix import CASES, check_case
 from test_volume_statistics import check as check_volumes
 
 from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics, volume_statistics
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.cuda import CudaBackend, launch
+from contrastive_ops.backends.cuda.codes import runs_on
 from contrastive_ops.backends.gpu import backend as gpu_backend
 from contrastive_ops.backends.gpu import macro
 from contrastive_ops.backends.gpu.kernels import ceil_div
@@ -34,35 +38,41 @@ def hopper(monkeypatch):
     monkeypatch.setitem(BACKENDS, "cuda", emulated_backend(conftest.EMULATOR, has_hopper=True))
 
 
-class Launched(NamedTuple):
-    kernel: str
-    path: str
+class Call(NamedTuple):
+    name: str
+    paths: tuple[
+        str, ...
+    ]  # of the score pass one; of the gradient pass those of scores, products with rows, with columns
     options: dict
 
 
 class Recording:
-    """The module, which notes the tiles' launches."""
+    """The module, which notes the passes that it is asked for."""
 
     def __init__(self, module):
         self.module = module
-        self.launched = []
+        self.calls = []
 
     def __getattr__(self, name):
         found = getattr(self.module, name)
-        if name not in ("statistics_fwd", "macro_gradient_bwd", "macro_product_bwd"):
+        if name not in ("statistics_fwd", "macro_pass_bwd"):
             return found
 
-        def launch(path, *matrix, **options):
-            self.launched.append(Launched(name, path.name, options))
-            found(path, *matrix, **options)
+        def call(paths, matrix, **options):
+            each = paths if isinstance(paths, tuple) else (paths,)
+            self.calls.append(Call(name, tuple(path.name for path in each), options))
+            found(paths, matrix, **options)
 
-        return launch
+        return call
 
-    def paths(self, *kernels):
-        return {x.path for x in self.launched if x.kernel in kernels}
+    def score_paths(self):
+        return {x.paths[0] for x in self.calls}
 
-    def of(self, kernel):
-        return [x.options for x in self.launched if x.kernel == kernel]
+    def product_paths(self):
+        return {path for x in self.calls for path in x.paths[1:]}
+
+    def of(self, name):
+        return [x.options for x in self.calls if x.name == name]
 
 
 @on_emulator
@@ -94,7 +104,7 @@ def test_who_takes_which_path(change, expected, monkeypatch):
     for backend in ("reference", "cuda"):
         lse = similarity_statistics(x, y, scale=10.0, backend=backend).row_lse
         results.append((lse.detach(), *torch.autograd.grad(lse.sum(), x)))
-    assert recording.paths("statistics_fwd", "macro_gradient_bwd") == {expected}
+    assert recording.score_paths() == {expected}
     assert norm_error(results[1][0], results[0][0]) < 1e-6
     assert norm_error(results[1][1], results[0][1]) < tolerance_for(x.dtype, "cuda").grad
 
@@ -131,7 +141,7 @@ def test_kept_products(dtype, has_hopper, monkeypatch):
     budget = batch * m * n * (8 if dtype == torch.float64 else 4)
     results = []
     for backend, spare in (("reference", 0), ("cuda", -1), ("cuda", 0)):
-        recording.launched.clear()
+        recording.calls.clear()
         queries, keys = (
             torch.stack([make_pairs(size, d, dtype, seed=seed)[0] for seed in range(batch)]).requires_grad_()
             for size in (m, n)
@@ -141,9 +151,9 @@ def test_kept_products(dtype, has_hopper, monkeypatch):
         )
         (statistics.row_lse.sum() + statistics.col_lse.square().sum()).backward()
         results.append((statistics.row_lse, statistics.col_lse, queries.grad, keys.grad))
-        blocks = recording.of("macro_gradient_bwd")
-        assert len(blocks) == (0 if backend == "reference" else batch * ceil_div(m, 128))
-        assert all((x["kept"] == 0) == (spare < 0) for x in blocks)
+        passes = recording.of("macro_pass_bwd")
+        assert [len(x["blocks"]) for x in passes] == ([] if backend == "reference" else [ceil_div(m, 128)])
+        assert all((x["kept"] == 0) == (spare < 0) for x in passes)
     expected, again, kept = results
     for found, right in zip(kept[2:], expected[2:], strict=True):
         assert norm_error(found, right) < tolerance_for(dtype, "cuda").grad
@@ -168,8 +178,9 @@ def test_one_direction_computes_every_score_once(has_hopper, monkeypatch):
         assert norm_error(found, expected) < tolerance_for(dtype, "cuda").grad
     # panels of 128 and 72 rows, by tiles of 128 rows
     assert [x["row_stripe"] * x["num_row_stripes"] for x in recording.of("statistics_fwd")] == [128, 128]
-    blocks = recording.of("macro_gradient_bwd")
-    assert [x["block_rows"] for x in blocks] == [128, 72] and all(x["kept"] != 0 for x in blocks)
+    passes = recording.of("macro_pass_bwd")
+    heights = [[rows for _, _, rows, _, _ in x["blocks"]] for x in passes]
+    assert heights == [[128], [72]] and all(x["kept"] != 0 for x in passes)
 
 
 @on_emulator
@@ -184,22 +195,23 @@ def test_volumes_in_several_macro_blocks(count, dtype, monkeypatch):
     monkeypatch.setattr(macro, "MACRO_BYTES", 64 * 64 * count * dtype.itemsize)
     case = Case("few_ids", (70, 150, 16), row_bias=True, col_bias=True, batch=2)
     check_volumes(case, dtype, "cuda", count)
-    assert recording.paths("statistics_fwd", "macro_gradient_bwd") == {"PORTABLE"}
-    assert recording.paths("macro_product_bwd") == {"HOPPER" if dtype in HALF else "PORTABLE"}
-    assert len(recording.of("macro_gradient_bwd")) == 2 * 2 * 3  # batch entries, blocks down and across
+    assert recording.score_paths() == {"PORTABLE"}
+    assert recording.product_paths() == {"HOPPER" if dtype in HALF else "PORTABLE"}
+    assert [len(x["blocks"]) for x in recording.of("macro_pass_bwd")] == [2 * 3]  # down and across
 
 
 @on_emulator
 def test_weights_of_volumes_stay_in_the_range_of_float16(monkeypatch):
     """A row in the span of its column but for a rounding error: 1 / rho is what float32 tells from 0, or anything."""
     monkeypatch.setattr(gpu_backend, "LARGEST_SLOPE", 1.0)  # as if the bound of 1 / rho were passed
-    largest, macro_gradient = [], launch.CudaKernels.macro_gradient
+    largest, macro_pass = [], launch.CudaKernels.macro_pass
 
-    def spy(kernels, view, block):
-        macro_gradient(kernels, view, block)
-        largest.append(block.weights.abs().max().item())
+    def spy(kernels, view, work):
+        work.weights.zero_()  # between its lines is no weight
+        macro_pass(kernels, view, work)
+        largest.append(work.weights.abs().max().item())
 
-    monkeypatch.setattr(launch.CudaKernels, "macro_gradient", spy)
+    monkeypatch.setattr(launch.CudaKernels, "macro_pass", spy)
     generator = torch.Generator().manual_seed(0)
     modalities = [torch.randn(40, 8, generator=generator).half().requires_grad_() for _ in range(2)]
     anchor = (modalities[0] + modalities[1]).detach().requires_grad_()
@@ -268,3 +280,58 @@ def test_it_explains_itself_without_a_gpu(monkeypatch):
     monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(module=None))
     with pytest.raises(ValueError, match=r"the CUDA kernels (are not built|do not load).*; tensors must be on a CUDA"):
         similarity_statistics(x, x.clone(), backend="cuda")
+
+
+@on_emulator
+def test_one_allowance_of_shared_memory_serves_every_number_of_banks():
+    """The limit of a kernel is set once, to the most: a thread's launch cannot lower that of another one."""
+    before = host_counts(conftest.EMULATOR)
+    for count in (3, 7, 1, 3):
+        anchor, *modalities = (make_pairs(40, 16, torch.float32, seed=seed)[0] for seed in range(count + 1))
+        volume_statistics(anchor, modalities, backend="cuda")
+    assert host_counts(conftest.EMULATOR).allowances - before.allowances <= 1
+
+
+@pytest.mark.parametrize(
+    "code, runs, refused",
+    [
+        ("sm_80", [(8, 0), (8, 9)], [(7, 5), (9, 0), (12, 0)]),
+        ("sm_86", [(8, 6), (8, 9)], [(8, 0), (9, 0)]),
+        ("sm_90a", [(9, 0)], [(8, 9), (10, 0)]),
+        ("compute_90", [(9, 0), (10, 0), (12, 1)], [(8, 9)]),
+        ("compute_90a", [(9, 0)], [(10, 0)]),
+        ("compute_100f", [(10, 0), (10, 3)], [(12, 0)]),
+        ("sm_120", [(12, 0), (12, 1)], [(10, 0)]),
+    ],
+)
+def test_which_gpus_run_what_was_built(code, runs, refused):
+    assert [runs_on(code, gpu) for gpu in runs] == [True] * len(runs)
+    assert [runs_on(code, gpu) for gpu in refused] == [False] * len(refused)
+
+
+@pytest.mark.parametrize("gpu, reasons", [((9, 0), 0), ((10, 0), 1), ((8, 0), 1), ((7, 5), 1)], ids=str)
+def test_a_gpu_that_nothing_was_built_for_is_refused(gpu, reasons, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: gpu)
+    backend = CudaBackend(SimpleNamespace(CODES=["sm_90a", "compute_90a"]))
+    device = torch.device("cuda", 10 * gpu[0] + gpu[1])  # what is known of a device is kept
+    tensor = SimpleNamespace(device=device, shape=(1, 4, 8))
+    found = backend.reasons(SimpleNamespace(queries=tensor, keys=tensor))
+    assert len(found) == reasons
+    if gpu == (10, 0):
+        assert "built for sm_90a, compute_90a, the GPU has compute capability 10.0: reinstall" in found[0]
+
+
+@pytest.mark.parametrize(
+    "wish, codes",
+    [
+        ("9.0+PTX", ["sm_90a", "compute_90"]),
+        ("9.0a+PTX", ["sm_90a", "compute_90"]),
+        ("8.0;9.0", ["sm_80", "sm_90a"]),
+        ("8.0 10.0+PTX", ["sm_80", "sm_100", "compute_100"]),
+    ],
+)
+def test_what_the_list_of_architectures_builds(wish, codes, monkeypatch):
+    """PTX for what comes later is none that belongs to one GPU alone."""
+    monkeypatch.setattr("setuptools.setup", lambda **_: None)
+    assert runpy.run_path(str(ROOT / "setup.py"))["cuda_codes"](wish) == codes

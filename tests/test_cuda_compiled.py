@@ -58,7 +58,8 @@ def kernels(arch: str) -> Kernels:
 @pytest.fixture
 def products(kernels: Kernels) -> Kernels:
     """Those that multiply."""
-    return {key: f for key, f in kernels.items() if not re.search(" merge_partials | KeptMainLoop", key)}
+    others = " (merge_partials|add_parts|finish_gradient) | KeptMainLoop"
+    return {key: f for key, f in kernels.items() if not re.search(others, key)}
 
 
 def test_kept_products_are_not_computed_again(kernels: Kernels) -> None:

@@ -14,6 +14,7 @@ WRONG = r"wrong: product\[\d+\]\[\d+\] is (-?nan|[-.e\d]+)"
 OVERDRAFT = (
     r"exception: block \(0,0,0\) thread 0: the kernel takes 8704 bytes of shared memory, its launch declared 7936"
 )
+NOT_ALLOWED = "exception: launch with 61440 bytes of shared memory, of which 51200 are allowed"
 WRONG_NAN = r"wrong: product\[\d+\]\[\d+\] is -?nan"
 WRONG_SUM = r"wrong: the sum of row \d+ is -?nan"
 # fault -> builds that have to catch it, in one of the orders, and what they say
@@ -27,6 +28,7 @@ FAULTS = {
     "shared element never written": {"plain": WRONG_SUM, "memory": UNINITIALIZED},
     "shared index out of bounds": {"thread": RACE, "address": "AddressSanitizer: use-after-poison"},
     "more shared memory than declared": dict.fromkeys(BUILDS, OVERDRAFT),
+    "more shared memory than allowed": dict.fromkeys(BUILDS, NOT_ALLOWED),
     "global read out of bounds": {"address": "AddressSanitizer: heap-buffer-overflow"},
     "some threads skip a sync": {"plain": DEADLOCK + r"sync_block; thread 77 in ldmatrix; .* in sync_block"},
     "some lanes skip a shuffle": {"plain": DEADLOCK + r"shfl.sync; thread 9 in sync_block"},

@@ -26,6 +26,7 @@ using Addresses = std::vector<Address>;
 using SideTuple = std::tuple<Address, int64_t, int64_t, int64_t>;  // data, size, batch stride, row stride
 using ClauseTuple = std::tuple<int, int64_t, Address, Address, int64_t, int64_t>;  // the fields of Clause
 using ScoreTuple = std::tuple<int, Address, Address, Address, bool>;               // the fields of Score
+using GradientTuple = std::tuple<Address, Address, int>;                           // the fields of EmbeddingsGradient
 using BanksTuple = std::tuple<int, int64_t>;                                       // count, stride
 
 template <class T = void>
@@ -43,6 +44,15 @@ Lines lines(const std::array<Address, 4>& of) {
 }
 
 Partials partials(const std::array<Address, 3>& of) { return {pointer(of[0]), pointer(of[1]), pointer(of[2])}; }
+
+LineSums line_sums(const std::array<Address, 4>& of) {
+  return {pointer(of[0]), pointer(of[1]), pointer(of[2]), pointer(of[3])};
+}
+
+EmbeddingsGradient gradient(const GradientTuple& fields) {
+  const auto& [sum, result, dtype] = fields;
+  return {pointer(sum), pointer(result), static_cast<DType>(dtype)};
+}
 
 Relation relation(const std::vector<ClauseTuple>& clauses) {
   if (clauses.size() > kMaxClauses) throw py::value_error("too many clauses");
@@ -85,8 +95,8 @@ Matrix matrix(int dtype, int64_t batch, int64_t d, const SideTuple& rows, const 
 PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
   m.doc() = "CUDA kernels of contrastive_ops. Addresses and sizes in, nothing checked: use contrastive_ops.backends.";
 
-  // without it the kernels of sm_90a are empty
-  m.attr("HAS_HOPPER") = static_cast<bool>(CONTRASTIVE_CUDA_HOPPER);
+  // nvcc's names of the machine code (sm_*) and PTX (compute_*); without sm_90a the kernels of that path are empty
+  m.attr("CODES") = py::str(CONTRASTIVE_CUDA_CODES).attr("split")();
 
   // types local to the module: both builds may be in one process
   py::enum_<Path>(m, "Path", py::module_local(), "Which kernels: those of sm_80 and later, or those of sm_90a.")
@@ -109,11 +119,12 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
       "statistics_fwd",
       [](Path path, const Matrix& of, std::array<Address, 3> rows, std::array<Address, 3> cols, Address kept,
          int64_t row_stripe, int64_t col_stripe, int num_row_stripes, int num_col_stripes, bool self_similarity,
-         Address stream) {
+         Address stream_address) {
+        Stream stream(pointer(stream_address));
         statistics_fwd(path,
                        {of, partials(rows), partials(cols), pointer(kept), row_stripe, col_stripe, num_row_stripes,
                         num_col_stripes, self_similarity},
-                       pointer(stream));
+                       stream);
       },
       py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("rows"), py::arg("cols"), py::arg("kept"),
       py::arg("row_stripe"), py::arg("col_stripe"), py::arg("num_row_stripes"), py::arg("num_col_stripes"),
@@ -121,44 +132,40 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
   m.def(
       "merge_partials",
       [](int dtype, std::array<Address, 3> of, Address lse, Address positive_sum, int64_t size, int num_slots,
-         Address stream) {
+         Address stream_address) {
+        Stream stream(pointer(stream_address));
         merge_partials({static_cast<DType>(dtype), partials(of), pointer(lse), pointer(positive_sum), size, num_slots},
-                       pointer(stream));
+                       stream);
       },
       py::kw_only(), py::arg("dtype"), py::arg("partials"), py::arg("lse"), py::arg("positive_sum"), py::arg("size"),
       py::arg("num_slots"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
   m.def(
       "line_sums_bwd",
-      [](Path path, const Matrix& of, Address d_bias, Address d_scale, Address stream) {
-        line_sums_bwd(path, {of, pointer(d_bias), pointer(d_scale)}, pointer(stream));
+      [](Path path, const Matrix& of, Address d_bias, Address d_scale, Address stream_address) {
+        Stream stream(pointer(stream_address));
+        line_sums_bwd(path, {of, pointer(d_bias), pointer(d_scale)}, stream);
       },
       py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("d_bias"), py::arg("d_scale"), py::arg("stream"),
       py::call_guard<py::gil_scoped_release>());
   m.def(
-      "macro_gradient_bwd",
-      [](Path path, const Matrix& of, Address kept, Address weights, int64_t weights_bank_stride,
-         int64_t weights_stride, std::array<Address, 4> sums, Address d_scale, double d_scale_weight, int64_t first_row,
-         int64_t first_col, int64_t block_rows, int64_t block_cols, Address stream) {
-        const LineSums line_sums = {pointer(sums[0]), pointer(sums[1]), pointer(sums[2]), pointer(sums[3])};
-        macro_gradient_bwd(path,
-                           {of, pointer<const void>(kept), pointer(weights), weights_bank_stride, weights_stride,
-                            line_sums, pointer(d_scale), d_scale_weight, first_row, first_col, block_rows, block_cols},
-                           pointer(stream));
+      "macro_pass_bwd",
+      [](std::array<Path, 3> paths, const Matrix& of, const std::vector<std::array<int64_t, 5>>& block_fields,
+         bool self_similarity, Address kept, Address weights, int64_t weights_bank_stride, int64_t weights_stride,
+         std::array<Address, 4> lines, std::array<Address, 4> parts, Address d_scale, int64_t terms_per_entry,
+         const GradientTuple& rows, const GradientTuple& cols, Address stream_address) {
+        std::vector<MacroBlock> blocks;
+        blocks.reserve(block_fields.size());
+        for (const auto& f : block_fields) blocks.push_back({f[0], f[1], f[2], f[3], f[4]});
+        Stream stream(pointer(stream_address));
+        macro_pass_bwd({paths[0], paths[1], paths[2]},
+                       {of, blocks.data(), static_cast<int64_t>(blocks.size()), self_similarity, pointer(kept),
+                        pointer(weights), weights_bank_stride, weights_stride, line_sums(lines), line_sums(parts),
+                        pointer(d_scale), terms_per_entry, gradient(rows), gradient(cols)},
+                       stream);
       },
-      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("kept"), py::arg("weights"),
-      py::arg("weights_bank_stride"), py::arg("weights_stride"), py::arg("sums"), py::arg("d_scale"),
-      py::arg("d_scale_weight"), py::arg("first_row"), py::arg("first_col"), py::arg("block_rows"),
-      py::arg("block_cols"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
-  m.def(
-      "macro_product_bwd",
-      [](Path path, int dtype, Address weights, int64_t weights_stride, Address other, int64_t other_stride,
-         Address gradient, int64_t size, int64_t depth, int64_t d, bool transposed, Address stream) {
-        macro_product_bwd(path,
-                          {static_cast<DType>(dtype), pointer(weights), weights_stride, pointer(other), other_stride,
-                           pointer(gradient), size, depth, d, transposed},
-                          pointer(stream));
-      },
-      py::arg("path"), py::kw_only(), py::arg("dtype"), py::arg("weights"), py::arg("weights_stride"), py::arg("other"),
-      py::arg("other_stride"), py::arg("gradient"), py::arg("size"), py::arg("depth"), py::arg("d"),
-      py::arg("transposed"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+      py::arg("paths"), py::arg("matrix"), py::kw_only(), py::arg("blocks"), py::arg("self_similarity"),
+      py::arg("kept"), py::arg("weights"), py::arg("weights_bank_stride"), py::arg("weights_stride"), py::arg("lines"),
+      py::arg("parts"), py::arg("d_scale"), py::arg("terms_per_entry"), py::arg("rows"), py::arg("cols"),
+      py::arg("stream"), py::call_guard<py::gil_scoped_release>(),
+      "The gradient pass in two levels. Paths: of the scores, of products with the rows, with the columns.");
 }

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "runtime.h"
+
 namespace contrastive_ops::cuda {
 
 // Chooses an overload by an element type.
@@ -27,3 +29,5 @@ __host__ __device__ constexpr int shared_bytes(int64_t count, int alignment = 12
 #else
 #include "cuda_emulator/device.h"
 #endif
+
+#include "launch_kernel.h"

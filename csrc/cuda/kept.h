@@ -5,6 +5,6 @@
 
 namespace contrastive_ops::cuda {
 
-void macro_gradient_bwd_kept(const MacroGradientParams& params, void* stream);
+void macro_gradient_bwd_kept(const MacroGradientParams& params, Stream& stream);
 
 }  // namespace contrastive_ops::cuda

@@ -1,8 +1,9 @@
-// The kernels as the host sees them: each call puts one launch on the stream and throws std::runtime_error with CUDA's
-// own words if that fails.
+// The kernels as the host sees them: each call but the last puts one launch on the stream, and throws
+// std::runtime_error with CUDA's own words if that fails.
 #pragma once
 
 #include "params.h"
+#include "stream.h"
 
 namespace contrastive_ops::cuda {
 
@@ -18,10 +19,18 @@ struct TileShape {
 // Sides of the tiles of the score matrix: `row_stripe` and `col_stripe` are multiples of them.
 TileShape score_tile(Path path, DType dtype, ScoreKind score);
 
-void statistics_fwd(Path path, const StatisticsParams& params, void* stream);
-void merge_partials(const MergeParams& params, void* stream);
-void line_sums_bwd(Path path, const LineSumsParams& params, void* stream);
-void macro_gradient_bwd(Path path, const MacroGradientParams& params, void* stream);
-void macro_product_bwd(Path path, const MacroProductParams& params, void* stream);
+void statistics_fwd(Path path, const StatisticsParams& params, Stream& stream);
+void merge_partials(const MergeParams& params, Stream& stream);
+void line_sums_bwd(Path path, const LineSumsParams& params, Stream& stream);
+void macro_gradient_bwd(Path path, const MacroGradientParams& params, Stream& stream);
+void macro_product_bwd(Path path, const MacroProductParams& params, Stream& stream);
+void add_parts(const AddPartsParams& params, Stream& stream);
+void finish_gradient(const FinishParams& params, Stream& stream);
+
+// Many launches. A product takes the path of the side whose embeddings it reads.
+struct MacroPaths {
+  Path scores, of_rows, of_cols;
+};
+void macro_pass_bwd(const MacroPaths& paths, const MacroPassParams& params, Stream& stream);
 
 }  // namespace contrastive_ops::cuda

@@ -105,9 +105,9 @@ __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
 }
 
 template <class MainLoop>
-void launch_line_sums_bwd(const LineSumsParams& params, void* stream) {
+void launch_line_sums_bwd(const LineSumsParams& params, Stream& stream) {
   const dim3 grid(blocks_along(params.matrix.rows.size, MainLoop::kBlockM), static_cast<unsigned>(params.matrix.batch));
-  const Arguments<MainLoop, LineSumsParams> arguments = {params, score_operands<MainLoop>(params.matrix)};
+  const Arguments<MainLoop, LineSumsParams> arguments = {params, score_operands<MainLoop>(params.matrix, stream)};
   launch(line_sums_bwd_kernel<MainLoop>, grid, MainLoop::kThreads,
          MainLoop::kSharedBytes + LineSumsEpilogue<MainLoop>::kSharedBytes, stream, arguments);
 }

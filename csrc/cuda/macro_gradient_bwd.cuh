@@ -85,12 +85,13 @@ __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
 
 template <class MainLoop, class Score>
 void launch_macro_gradient_bwd(const MacroGradientParams& params, const typename MainLoop::Operands& operands,
-                               void* stream) {
+                               Stream& stream) {
   const dim3 grid(blocks_along(params.block_rows, MainLoop::kBlockM),
                   blocks_along(params.block_cols, MainLoop::kBlockN));
   const Arguments<MainLoop, MacroGradientParams> arguments = {params, operands};
-  const int shared_bytes = MainLoop::kSharedBytes + MacroGradientEpilogue<MainLoop, Score>::kSharedBytes +
-                           Score::shared_bytes(params.matrix);
+  constexpr int kWithoutScore = MainLoop::kSharedBytes + MacroGradientEpilogue<MainLoop, Score>::kSharedBytes;
+  const SharedBytes shared_bytes = {kWithoutScore + Score::shared_bytes(params.matrix.banks),
+                                    kWithoutScore + Score::shared_bytes(kMaxBanks)};
   launch((macro_gradient_bwd_kernel<MainLoop, Score>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
 }
 

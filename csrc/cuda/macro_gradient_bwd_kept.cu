@@ -6,7 +6,7 @@
 
 namespace contrastive_ops::cuda {
 
-void macro_gradient_bwd_kept(const MacroGradientParams& params, void* stream) {
+void macro_gradient_bwd_kept(const MacroGradientParams& params, Stream& stream) {
   with_portable_loop(params.matrix.dtype, [&](auto* loop) {
     using MainLoop = KeptMainLoop<typename std::remove_pointer_t<decltype(loop)>::Product>;
     const typename MainLoop::Operands operands = {static_cast<const typename MainLoop::Stat*>(params.kept),

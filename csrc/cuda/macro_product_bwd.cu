@@ -5,7 +5,7 @@
 
 namespace contrastive_ops::cuda {
 
-void macro_product_bwd(Path path, const MacroProductParams& params, void* stream) {
+void macro_product_bwd(Path path, const MacroProductParams& params, Stream& stream) {
   if (path == Path::kHopper) return macro_product_bwd_hopper(params, stream);
   const auto use = [&](auto* loop) { launch_macro_product_bwd<std::remove_pointer_t<decltype(loop)>>(params, stream); };
   if (params.transposed) {

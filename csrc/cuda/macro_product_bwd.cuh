@@ -54,14 +54,14 @@ __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
 }
 
 template <class MainLoop>
-void launch_macro_product_bwd(const MacroProductParams& params, void* stream) {
+void launch_macro_product_bwd(const MacroProductParams& params, Stream& stream) {
   for (int64_t size : {params.size, params.depth, params.d}) check_size(size);
   const int64_t lines = params.transposed ? params.depth : params.size;
   const int64_t width = params.transposed ? params.size : params.depth;
   const OperandView weights = {params.weights, 1, 0, lines, params.weights_stride, width};
   const OperandView other = {params.other, 1, 0, params.depth, params.other_stride, params.d};
   const dim3 grid(blocks_along(params.size, MainLoop::kBlockM), blocks_along(params.d, MainLoop::kBlockN));
-  const Arguments<MainLoop, MacroProductParams> arguments = {params, MainLoop::make_operands(weights, other)};
+  const Arguments<MainLoop, MacroProductParams> arguments = {params, MainLoop::make_operands(weights, other, stream)};
   launch(macro_product_bwd_kernel<MainLoop>, grid, MainLoop::kThreads, MainLoop::kSharedBytes, stream, arguments);
 }
 

@@ -12,7 +12,7 @@ using TransposedProduct = WgmmaMainLoop<Element, true, true>;
 
 }  // namespace
 
-void macro_product_bwd_hopper(const MacroProductParams& params, void* stream) {
+void macro_product_bwd_hopper(const MacroProductParams& params, Stream& stream) {
   const auto use = [&](auto* loop) { launch_macro_product_bwd<std::remove_pointer_t<decltype(loop)>>(params, stream); };
   if (params.transposed) {
     with_hopper_loop<TransposedProduct>(params.dtype, use);

@@ -5,7 +5,7 @@
 //   kBlockM, kBlockN, kWarpsM, kWarpsN          sides of a tile, warps that share it along rows and along columns
 //   kThreads, kConsumerThreads, kMinBlocks      of a block; blocks that should fit on a multiprocessor
 //   kSharedBytes                                what its constructor takes from shared memory
-//   Operands, make_operands(a, b)               what it reads in the kernel, built on the host
+//   Operands, make_operands(a, b, stream)       what it reads in the kernel, built on the host
 //   MainLoop(shared, operands, batch)
 //   for_each_tile(walk, epilogue)               epilogue(tile, acc) once per tile, by the consumer threads
 //   thread(), warp_m(), warp_n()                of a consumer

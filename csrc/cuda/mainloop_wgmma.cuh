@@ -3,8 +3,11 @@
 // epilogue.
 #pragma once
 
+#include <type_traits>
+
 #include "accumulator.cuh"
 #include "mainloop.h"
+#include "tensor_maps.h"
 
 namespace contrastive_ops::cuda {
 
@@ -24,11 +27,12 @@ struct WgmmaOperand {
   // One entry that serves the whole batch.
   static bool is_shared(const OperandView& view) { return view.batch == 1 || view.batch_stride == 0; }
 
-  static TensorMap make_map(const OperandView& view) {
+  static TensorMap map(const OperandView& view, Stream& stream) {
     const int64_t batch = is_shared(view) ? 1 : view.batch;
     const int64_t batch_stride = is_shared(view) ? view.line_stride * view.lines : view.batch_stride;
-    return make_tensor_map(Type<Element>{}, view.data, batch, view.lines, view.width, batch_stride, view.line_stride,
-                           kLines, kLine);
+    constexpr DType kDType = std::is_same_v<Element, __half> ? DType::kFloat16 : DType::kBFloat16;
+    return stream.tensor_maps().of(
+        {kDType, view.data, batch, view.lines, view.width, batch_stride, view.line_stride, kLines, kLine});
   }
 
   static __device__ __forceinline__ void load(Element* boxes, const TensorMap& map, Barrier* full, int start, int depth,
@@ -88,9 +92,9 @@ class WgmmaMainLoop {
     int steps;                // in depth
   };
 
-  static Operands make_operands(const OperandView& a, const OperandView& b) {
+  static Operands make_operands(const OperandView& a, const OperandView& b, Stream& stream) {
     const int64_t depth = kATransposed ? a.lines : a.width;
-    return {A::make_map(a), B::make_map(b), A::is_shared(a), B::is_shared(b),
+    return {A::map(a, stream), B::map(b, stream), A::is_shared(a), B::is_shared(b),
             static_cast<int>((depth + kBlockK - 1) / kBlockK)};
   }
 

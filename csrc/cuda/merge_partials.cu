@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads) merge_partials_kernel(const __grid_c
 
 }  // namespace
 
-void merge_partials(const MergeParams& params, void* stream) {
+void merge_partials(const MergeParams& params, Stream& stream) {
   const dim3 grid(blocks_along(params.size, kThreads));
   if (params.dtype == DType::kFloat64) {
     launch(merge_partials_kernel<double>, grid, kThreads, 0, stream, params);

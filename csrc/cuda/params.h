@@ -52,7 +52,7 @@ struct Matrix {
 struct Partials {
   void* top;       // largest score over the candidates seen
   void* total;     // sum of exp(score - top)
-  void* positive;  // sum of the positives' scores; zeros before the score pass: tiles without positives add nothing
+  void* positive;  // sum of the positives' scores
 };
 
 // Score pass: a block takes one stripe of rows times one stripe of columns, and so owns its slots of the partials.
@@ -117,6 +117,55 @@ struct MacroProductParams {
   void* gradient;  // [size, D] statistics type, contiguous
   int64_t size, depth, d;
   bool transposed;
+};
+
+// sums [size] += parts [num_parts, size], which are added up first, in their order.
+struct AddPartsParams {
+  DType dtype;
+  void* sums;         // statistics type
+  const void* parts;  // statistics type
+  int64_t size;
+  int num_parts;
+};
+
+// A sum with the factor `unit` becomes a gradient: gradient = sum * scale / unit.
+struct FinishParams {
+  DType dtype;      // of the gradient; float64 where the statistics type is double
+  const void* sum;  // [size] statistics type
+  void* gradient;   // [size]; may be `sum`
+  int64_t size;
+  const void* scale;  // [] statistics type, or null for 1
+  const void* unit;   // as in Matrix
+};
+
+// The pairs of a macro-block, and its first number among those of its batch entry in d_scale.
+struct MacroBlock {
+  int64_t first_row, first_col, rows, cols;
+  int64_t first_term;
+};
+
+// The gradient of one side's embeddings, [B, size, D] or [B, banks, size, D] contiguous.
+struct EmbeddingsGradient {
+  void* sum;       // statistics type, or null: not wanted
+  void* gradient;  // may be `sum`
+  DType dtype;
+};
+
+// Gradient pass in two levels: macro-block after macro-block of each batch entry, the weights once, then
+// dQ += weights^s K^s and dK^s += weights^s^T Q for every bank s.
+struct MacroPassParams {
+  Matrix matrix;
+  const MacroBlock* blocks;
+  int64_t num_blocks;
+  bool self_similarity;  // blocks on and above the diagonal, dS of both roles of a pair: those below are mirror images
+  const void* kept;      // [B, M, N] statistics type, or null
+  void* weights;         // workspace of one block, or null where no embeddings' gradient is wanted
+  int64_t weights_bank_stride, weights_stride;
+  LineSums lines;  // [B, M] and [B, N]: of all blocks, and without unit
+  LineSums parts;  // workspace of one block, for those wanted
+  void* d_scale;   // [B, terms_per_entry], or null
+  int64_t terms_per_entry;
+  EmbeddingsGradient rows, cols;
 };
 
 }  // namespace contrastive_ops::cuda

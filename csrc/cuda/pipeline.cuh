@@ -35,7 +35,7 @@ class PipelinedMainLoop : public WarpGrid<Product_> {
     bool aligned;
   };
 
-  static Operands make_operands(const OperandView& a, const OperandView& b) {
+  static Operands make_operands(const OperandView& a, const OperandView& b, Stream&) {
     const Operand<Element> first(a), second(b);
     return {first, second, kATransposed ? a.lines : a.width, first.is_aligned() && second.is_aligned()};
   }

@@ -1,11 +1,9 @@
-// What sm_80 and later have, as inline PTX, and how the host starts a kernel.
+// What sm_80 and later have, as inline PTX.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cmath>
-#include <stdexcept>
-#include <string>
 
 namespace contrastive_ops::cuda {
 
@@ -110,18 +108,8 @@ class SharedMemory {
   int used_ = 0;
 };
 
-inline void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
-}
-
+// A kernel is no function of the host.
 template <class Params>
-void launch(void (*kernel)(Params), dim3 grid, int threads, int shared_bytes, void* stream, const Params& params) {
-  constexpr int kWithoutAsking = 48 * 1024;
-  if (shared_bytes > kWithoutAsking) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  }
-  kernel<<<grid, threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(params);
-  check(cudaGetLastError());
-}
+constexpr void (*kRunKernel)(const Launch&) = nullptr;
 
 }  // namespace contrastive_ops::cuda

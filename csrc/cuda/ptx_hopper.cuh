@@ -3,12 +3,9 @@
 #pragma once
 
 #include <cuda.h>
-#include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <stdexcept>
-#include <string>
 
 namespace contrastive_ops::cuda {
 
@@ -56,43 +53,6 @@ __device__ __forceinline__ void barrier_wait(Barrier* barrier, int parity) {
 }
 
 using TensorMap = CUtensorMap;
-
-inline CUtensorMapDataType tensor_map_type(Type<__nv_bfloat16>) { return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16; }
-inline CUtensorMapDataType tensor_map_type(Type<__half>) { return CU_TENSOR_MAP_DATA_TYPE_FLOAT16; }
-
-// The driver's encoder, found at run time: the library loads where there is no driver.
-inline PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
-  if (found != cudaDriverEntryPointSuccess) {
-    throw std::runtime_error("the CUDA driver has no cuTensorMapEncodeTiled: it is older than CUDA 12");
-  }
-  return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function);
-}
-
-// Boxes of [1, box_lines, box_width] from [batch, lines, width], unit stride in width, the other strides in elements.
-// In shared memory a line takes 128 bytes, swizzled: its 16-byte chunk c lies at c ^ (line % 8). Zeros beyond the ends.
-template <class T>
-TensorMap make_tensor_map(Type<T> type, const void* data, int64_t batch, int64_t lines, int64_t width,
-                          int64_t batch_stride, int64_t line_stride, int box_lines, int box_width) {
-  static const PFN_cuTensorMapEncodeTiled_v12000 encode = tensor_map_encoder();
-  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(width), static_cast<cuuint64_t>(lines),
-                              static_cast<cuuint64_t>(batch)};
-  const cuuint64_t strides[] = {line_stride * sizeof(T), batch_stride * sizeof(T)};  // bytes
-  const cuuint32_t box[] = {static_cast<cuuint32_t>(box_width), static_cast<cuuint32_t>(box_lines), 1};
-  const cuuint32_t steps[] = {1, 1, 1};
-  TensorMap map;
-  const CUresult result = encode(&map, tensor_map_type(type), 3, const_cast<void*>(data), sizes, strides, box, steps,
-                                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) {
-    throw std::runtime_error("cuTensorMapEncodeTiled: CUDA driver error " + std::to_string(result) + " for " +
-                             std::to_string(batch) + " x " + std::to_string(lines) + " x " + std::to_string(width) +
-                             ", strides " + std::to_string(batch_stride) + ", " + std::to_string(line_stride));
-  }
-  return map;
-}
 
 // One thread loads a box whose first element is (x, y, z) = (width, line, batch): its bytes, all of the box, count on
 // the barrier. `map` is a kernel parameter.

@@ -1,6 +1,6 @@
 // The score <q_i, k_j>. A score stands between the main loop and the epilogue; it is a class
 //
-//   shared_bytes(matrix)                        what its constructor takes from shared memory
+//   shared_bytes(banks)                         what its constructor takes from shared memory
 //   Score(shared, matrix, batch)
 //   for_each_tile(main_loop, walk, epilogue)    epilogue(tile, acc) once per tile, `acc` the scores
 //   take(acc, m, n, first, second, store)       dS of the thread's elements (m, n) and (m, n + 1)
@@ -20,7 +20,7 @@ class DotScore {
   using Stat = typename MainLoop::Stat;
 
  public:
-  static int shared_bytes(const Matrix&) { return 0; }
+  static int shared_bytes(int /*banks*/) { return 0; }
 
   __device__ __forceinline__ DotScore(SharedMemory&, const Matrix&, int /*batch*/) {}
 

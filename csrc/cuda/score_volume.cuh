@@ -48,9 +48,7 @@ class VolumeScore {
   static constexpr int kThreads = MainLoop::kConsumerThreads, kPerBank = Acc::kRows * Acc::kCols * kThreads;
 
  public:
-  static int shared_bytes(const Matrix& matrix) {
-    return contrastive_ops::cuda::shared_bytes<Stat>(matrix.banks * kPerBank);
-  }
+  static int shared_bytes(int banks) { return contrastive_ops::cuda::shared_bytes<Stat>(banks * kPerBank); }
 
   __device__ __forceinline__ VolumeScore(SharedMemory& shared, const Matrix& matrix, int batch)
       : matrix_(matrix), batch_(batch), mixed_(shared.take<Stat>(matrix.banks * kPerBank)) {}

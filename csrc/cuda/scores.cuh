@@ -49,14 +49,14 @@ __device__ __forceinline__ bool needs_mask(const Matrix& matrix, const Tile& til
 
 // Both sides as the operands of a main loop.
 template <class MainLoop>
-typename MainLoop::Operands score_operands(const Matrix& matrix) {
+typename MainLoop::Operands score_operands(const Matrix& matrix, Stream& stream) {
   const auto view = [&](const Side& side) {
     check_size(side.size);
     return OperandView{side.data, matrix.batch, side.batch_stride, side.size, side.row_stride, matrix.d};
   };
   OperandView cols = view(matrix.cols);
   cols.bank_stride = matrix.bank_stride;
-  return MainLoop::make_operands(view(matrix.rows), cols);
+  return MainLoop::make_operands(view(matrix.rows), cols, stream);
 }
 
 }  // namespace contrastive_ops::cuda

@@ -1,10 +1,25 @@
 #include "statistics_fwd.cuh"
 
 #include "hopper.h"
+#include "number_bytes.h"
 #include "portable.cuh"
 #include "volume.h"
 
 namespace contrastive_ops::cuda {
+namespace {
+
+// Tiles without positives add nothing to their sums.
+void clear_positives(const StatisticsParams& params, Stream& stream) {
+  const Matrix& matrix = params.matrix;
+  const auto clear = [&](void* slots, int64_t num_slots, int64_t size) {
+    const int64_t bytes = num_slots * matrix.batch * size * statistics_bytes(matrix.dtype);
+    if (slots) runtime().set_to_zero(slots, bytes, stream.handle());
+  };
+  clear(params.rows.positive, params.num_col_stripes + params.self_similarity, matrix.rows.size);
+  if (!params.self_similarity) clear(params.cols.positive, params.num_row_stripes, matrix.cols.size);
+}
+
+}  // namespace
 
 TileShape score_tile(Path path, DType dtype, ScoreKind score) {
   if (score == ScoreKind::kVolume) return score_tile_volume(dtype);
@@ -14,7 +29,8 @@ TileShape score_tile(Path path, DType dtype, ScoreKind score) {
   return shape;
 }
 
-void statistics_fwd(Path path, const StatisticsParams& params, void* stream) {
+void statistics_fwd(Path path, const StatisticsParams& params, Stream& stream) {
+  clear_positives(params, stream);
   if (params.matrix.score.kind == ScoreKind::kVolume) return statistics_fwd_volume(params, stream);
   if (path == Path::kHopper) return statistics_fwd_hopper(params, stream);
   with_portable_loop(params.matrix.dtype, [&](auto* loop) {

@@ -249,11 +249,12 @@ __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
 }
 
 template <class MainLoop, class Score>
-void launch_statistics_fwd(const StatisticsParams& params, void* stream) {
+void launch_statistics_fwd(const StatisticsParams& params, Stream& stream) {
   const dim3 grid(params.num_row_stripes * params.num_col_stripes, static_cast<unsigned>(params.matrix.batch));
-  const Arguments<MainLoop, StatisticsParams> arguments = {params, score_operands<MainLoop>(params.matrix)};
-  const int shared_bytes =
-      MainLoop::kSharedBytes + StatisticsEpilogue<MainLoop>::kSharedBytes + Score::shared_bytes(params.matrix);
+  const Arguments<MainLoop, StatisticsParams> arguments = {params, score_operands<MainLoop>(params.matrix, stream)};
+  constexpr int kWithoutScore = MainLoop::kSharedBytes + StatisticsEpilogue<MainLoop>::kSharedBytes;
+  const SharedBytes shared_bytes = {kWithoutScore + Score::shared_bytes(params.matrix.banks),
+                                    kWithoutScore + Score::shared_bytes(kMaxBanks)};
   launch((statistics_fwd_kernel<MainLoop, Score>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
 }
 

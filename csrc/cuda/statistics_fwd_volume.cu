@@ -10,7 +10,7 @@ TileShape score_tile_volume(DType dtype) {
   return shape;
 }
 
-void statistics_fwd_volume(const StatisticsParams& params, void* stream) {
+void statistics_fwd_volume(const StatisticsParams& params, Stream& stream) {
   with_volume_loop(params.matrix.dtype, [&](auto* loop) {
     using MainLoop = std::remove_pointer_t<decltype(loop)>;
     launch_statistics_fwd<MainLoop, VolumeScore<MainLoop>>(params, stream);

@@ -82,9 +82,11 @@ class SharedMemory {
 };
 
 template <class Params>
-void launch(void (*kernel)(Params), dim3 grid, int threads, int shared_bytes, void* /*stream*/, const Params& params) {
-  emulator::launch_threads(grid, threads, shared_bytes, [&] { kernel(params); });
+void run_kernel(const Launch& launch) {
+  reinterpret_cast<void (*)(Params)>(launch.kernel)(*static_cast<const Params*>(launch.params));
 }
+template <class Params>
+constexpr void (*kRunKernel)(const Launch&) = run_kernel<Params>;
 
 }  // namespace contrastive_ops::cuda
 

@@ -42,23 +42,6 @@ inline auto widening(Type<__half>) { return widen_half; }
 
 }  // namespace emulator
 
-template <class T>
-TensorMap make_tensor_map(Type<T>, const void* data, int64_t batch, int64_t lines, int64_t width, int64_t batch_stride,
-                          int64_t line_stride, int box_lines, int box_width) {
-  constexpr int kBytes = sizeof(T);
-  const TensorMap map = {static_cast<const unsigned char*>(data),
-                         kBytes,
-                         width,
-                         lines,
-                         batch,
-                         line_stride * kBytes,
-                         batch_stride * kBytes,
-                         box_width,
-                         box_lines};
-  emulator::check_tensor_map(map);
-  return map;
-}
-
 template <int kRows, int kCols>
 void pin_registers(float (&)[kRows][kCols][4]) {}
 

@@ -25,6 +25,7 @@ enum class Fault {
   kUnwrittenShared,
   kSharedOutOfBounds,
   kSharedOverdraft,
+  kSharedNotAllowed,
   kGlobalOutOfBounds,
   kDivergedSync,
   kDivergedWarp,
@@ -48,6 +49,7 @@ constexpr struct {
     {"shared element never written", Fault::kUnwrittenShared},
     {"shared index out of bounds", Fault::kSharedOutOfBounds},
     {"more shared memory than declared", Fault::kSharedOverdraft},
+    {"more shared memory than allowed", Fault::kSharedNotAllowed},
     {"global read out of bounds", Fault::kGlobalOutOfBounds},
     {"some threads skip a sync", Fault::kDivergedSync},
     {"some lanes skip a shuffle", Fault::kDivergedWarp},
@@ -171,7 +173,9 @@ int run(Fault fault, int rows, int cols, int depth) {
   const dim3 grid((cols + kBlockN - 1) / kBlockN, (rows + kBlockM - 1) / kBlockM);
   std::vector<float> product(rows * cols, NAN), row_sums(rows * grid.x, NAN);
   const Params params = {fault, a.data(), b.data(), product.data(), row_sums.data(), rows, cols, depth};
-  launch(product_kernel, grid, kThreads, kSharedBytes, nullptr, params);
+  Stream stream(nullptr);
+  const SharedBytes shared = fault == Fault::kSharedNotAllowed ? SharedBytes(60 * 1024, 50 * 1024) : kSharedBytes;
+  launch(product_kernel, grid, kThreads, shared, stream, params);
   for (int row = 0; row < rows; ++row) {
     double expected_sum = 0, sum = 0;
     for (int col = 0; col < cols; ++col) {

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from contrastive_ops.backends.cuda.codes import HOPPER, runs_on
 from contrastive_ops.backends.cuda.launch import CudaKernels
 from contrastive_ops.backends.gpu.backend import GpuBackend
 from contrastive_ops.backends.gpu.kernels import Kernels
@@ -44,7 +45,7 @@ class CudaBackend(GpuBackend):
         if device.type != self.device_type:
             reasons.append(f"tensors must be on a {self.device_type.upper()} device, got {device}")
         elif device.type == "cuda":
-            reasons += _device_reasons(device)
+            reasons += _device_reasons(device, () if self.module is None else tuple(self.module.CODES))
         (m, d), n = problem.queries.shape[-2:], problem.keys.shape[-2]
         if max(m, n, d) > MAX_LINES:
             reasons.append(f"at most 2^30 queries, keys and dimensions, got {m}, {n} and {d}")
@@ -54,19 +55,26 @@ class CudaBackend(GpuBackend):
         device = problem.queries.device
         on_gpu = device.type == "cuda" and torch.cuda.is_available()  # a fake tensor needs none
         stream = torch.cuda.current_stream(device).cuda_stream if on_gpu else 0
-        has_hopper = _is_hopper(device) and self.module.HAS_HOPPER if self.has_hopper is None else self.has_hopper
+        has_hopper = _is_hopper(device) and HOPPER in self.module.CODES if self.has_hopper is None else self.has_hopper
         return CudaKernels(self.module, problem.queries.dtype, stream, has_hopper)
 
 
 @cache
-def _device_reasons(device: torch.device) -> list[str]:
-    """Why the kernels do not run on this GPU."""
+def _device_reasons(device: torch.device, codes: tuple[str, ...]) -> list[str]:
+    """Why the kernels that were built do not run on this GPU."""
     if torch.version.hip is not None:
         return ["CUDA C++ kernels run on NVIDIA GPUs, got an AMD GPU: the triton backend runs there"]
     if not torch.cuda.is_available():
         return []  # a fake tensor: nothing will run
     major, minor = torch.cuda.get_device_capability(device)
-    return [] if major >= 8 else [f"GPUs of compute capability 8.0 and later are supported, got {major}.{minor}"]
+    if major < 8:
+        return [f"GPUs of compute capability 8.0 and later are supported, got {major}.{minor}"]
+    if codes and not any(runs_on(code, (major, minor)) for code in codes):
+        return [
+            f"the CUDA kernels are built for {', '.join(codes)}, the GPU has compute capability {major}.{minor}: "
+            f"reinstall with TORCH_CUDA_ARCH_LIST unset, or with {major}.{minor} in it"
+        ]
+    return []
 
 
 @cache

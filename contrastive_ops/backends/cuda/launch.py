@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import DTYPE_CODES
-from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, LineSums, MacroBlock, Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.kernels import (
+    MAX_STRIPES,
+    GradientSum,
+    LineSums,
+    MacroPass,
+    Partials,
+    Place,
+    Stripes,
+    ceil_div,
+)
 from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.relations import Clause
 from contrastive_ops.scores import Score, ScoreKind
@@ -88,39 +97,23 @@ class CudaKernels:
             stream=self.stream,
         )
 
-    def macro_gradient(self, view: View, block: MacroBlock) -> None:
-        bank_stride, stride = (0, 0) if block.weights is None else block.weights.stride()[:2]
-        self.module.macro_gradient_bwd(
-            self._score_path(view),
+    def macro_pass(self, view: View, work: MacroPass) -> None:
+        bank_stride, stride = (0, 0) if work.weights is None else work.weights.stride()[:2]
+        self.module.macro_pass_bwd(
+            (self._score_path(view), self._product_path(view.rows), self._product_path(view.cols)),
             self._matrix(view),
-            kept=_address(block.kept),
-            weights=_address(block.weights),
+            blocks=list(map(_block, work.places)),
+            self_similarity=work.self_similarity,
+            kept=_address(work.kept),
+            weights=_address(work.weights),
             weights_bank_stride=bank_stride,
             weights_stride=stride,
-            sums=_addresses(block.sums),
-            d_scale=_address(block.d_scale),
-            d_scale_weight=block.d_scale_weight,
-            first_row=block.rows.start,
-            first_col=block.cols.start,
-            block_rows=block.rows.stop - block.rows.start,
-            block_cols=block.cols.stop - block.cols.start,
-            stream=self.stream,
-        )
-
-    def macro_product(self, weights: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
-        depth, d = other.shape
-        self.module.macro_product_bwd(
-            self._path(weights.unsqueeze(0), other.unsqueeze(0)),
-            dtype=self.dtype,
-            weights=weights.data_ptr(),
-            weights_stride=weights.stride(0),
-            other=other.data_ptr(),
-            other_stride=other.stride(0),
-            gradient=gradient.data_ptr(),
-            size=gradient.shape[0],
-            depth=depth,
-            d=d,
-            transposed=transposed,
+            lines=_addresses(work.lines),
+            parts=_addresses(work.parts),
+            d_scale=_address(work.d_scale),
+            terms_per_entry=0 if work.d_scale is None else work.d_scale.shape[1],
+            rows=_gradient(work.queries),
+            cols=_gradient(work.keys),
             stream=self.stream,
         )
 
@@ -131,8 +124,14 @@ class CudaKernels:
 
     def _path(self, *operands: Tensor) -> Any:
         """Where the copy engine can read all of them, the kernels that use it."""
-        use_hopper = self.has_hopper and all(map(_is_aligned, operands))
-        return self.module.Path.HOPPER if use_hopper else self.module.Path.PORTABLE
+        return self._hopper_if(self.has_hopper and all(map(_is_aligned, operands)))
+
+    def _product_path(self, side: Side) -> Any:
+        """The same of the products that read one entry and bank of this side after another, beside the workspace."""
+        return self._hopper_if(self.has_hopper and _has_aligned_entries(side.embeddings))
+
+    def _hopper_if(self, condition: bool) -> Any:
+        return self.module.Path.HOPPER if condition else self.module.Path.PORTABLE
 
     def _tile(self, path: Any, view: View) -> tuple[int, int]:
         tile: tuple[int, int] = self.module.score_tile(path, self.dtype, int(view.score.kind))
@@ -180,6 +179,15 @@ def _banks(side: Side) -> tuple[int, int]:
     return count, side.embeddings.stride(1) if count > 1 else 0
 
 
+def _block(place: Place) -> tuple[int, int, int, int, int]:
+    rows, cols, _, first_term = place
+    return rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, first_term
+
+
+def _gradient(of: GradientSum | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if of is None else (of.sum.data_ptr(), of.gradient.data_ptr(), DTYPE_CODES[of.gradient.dtype])
+
+
 def _clause(clause: Clause) -> tuple[int, int, int, int, int, int]:
     row_stride, col_stride = (0 if ids is None else _batch_stride(ids) for ids in (clause.row_ids, clause.col_ids))
     return int(clause.kind), clause.offset, _address(clause.row_ids), _address(clause.col_ids), row_stride, col_stride
@@ -187,6 +195,14 @@ def _clause(clause: Clause) -> tuple[int, int, int, int, int, int]:
 
 def _batch_stride(values: Tensor) -> int:
     return values.stride(0) if values.shape[0] > 1 else 0
+
+
+def _has_aligned_entries(values: Tensor) -> bool:
+    strides = [stride for stride, size in zip(values.stride()[:-2], values.shape, strict=False) if size > 1]
+    return values.stride(-2) >= values.shape[-1] and all(
+        number % COPY_BYTES == 0
+        for number in (values.data_ptr(), *(x * values.itemsize for x in (*strides, values.stride(-2))))
+    )
 
 
 def _is_aligned(values: Tensor) -> bool:

@@ -202,7 +202,7 @@ def _statistics(
     def partials(slots: int, size: int) -> Partials:
         # one allocation each: pieces of one would be aligned or not by chance, and compiled for both
         top, total = new((slots, batch, size)), new((slots, batch, size))
-        return Partials(top, total, torch.zeros_like(top) if has_sums else None)
+        return Partials(top, total, new((slots, batch, size)) if has_sums else None)
 
     row_partials = partials(stripes.num_col_stripes + self_similarity, m)
     col_partials = partials(stripes.num_row_stripes, n) if columns else Partials(None, None, None)

@@ -18,7 +18,7 @@ class Partials(NamedTuple):
 
     top: Tensor | None  # largest score over the candidates seen
     total: Tensor | None  # sum of exp(score - top)
-    positive: Tensor | None  # sum of the positives' scores; zeros before the score pass: most tiles add nothing
+    positive: Tensor | None  # sum of the positives' scores
 
 
 class Stripes(NamedTuple):
@@ -31,10 +31,10 @@ class Stripes(NamedTuple):
 
 
 class LineSums(NamedTuple):
-    """Sums over the pairs of a macro-block along its lines, statistics dtype; None: not wanted.
+    """Sums over pairs along the lines, statistics dtype; None: not wanted.
 
-    A tile leaves its part in its own slot, contiguous `[tiles across the columns, rows]` for rows and `[tiles down the
-    rows, columns]` for columns (`Kernels.macro_grid`), and every number of a slot is written. They have the factor
+    In a macro-block a tile leaves its part in its own slot, contiguous `[tiles across the columns, rows]` for rows and
+    `[tiles down the rows, columns]` for columns, and every number of a slot is written. These parts have the factor
     `unit`, not yet the factor `scale`.
     """
 
@@ -57,12 +57,42 @@ class MacroBlock(NamedTuple):
     sums: LineSums  # of inner products none: their biases' gradients come from `Kernels.gradient`
 
 
+class Place(NamedTuple):
+    """A macro-block of the score matrix of every batch entry."""
+
+    rows: slice
+    cols: slice
+    grid: tuple[int, int]  # its tiles, as `Kernels.macro_grid` says
+    first_term: int  # where its numbers start among those of an entry in `d_scale`
+
+
+class GradientSum(NamedTuple):
+    """The gradient of one side's embeddings, `[B, size, D]` or `[B, K, size, D]`, contiguous."""
+
+    sum: Tensor  # statistics dtype; over the blocks, with the factor `unit` and not yet the factor `scale`
+    gradient: Tensor  # what it becomes, in its own dtype; may be `sum`
+
+
+class MacroPass(NamedTuple):
+    """A gradient pass in two levels: its blocks, and the memory that it fills, uninitialised; None: not wanted."""
+
+    places: list[Place]  # in the order of the sums
+    self_similarity: bool  # on and above the diagonal, dS of both roles of a pair: those below are mirror images
+    kept: Tensor | None  # [B, M, N]: <q_i, k_j> from the score pass, which spare the product
+    weights: Tensor | None  # workspace of one block, [K, height, width], dtype of the embeddings
+    d_scale: Tensor | None  # [B, numbers of an entry]
+    queries: GradientSum | None
+    keys: GradientSum | None
+    lines: LineSums  # [B, M] and [B, N], over all blocks and without the factor `unit`
+    parts: LineSums  # workspace of one block
+
+
 class Kernels(Protocol):
-    """Kernels for one dtype on one architecture. A method puts one launch on the stream and returns.
+    """Kernels for one dtype on one architecture. A method puts its launches on the stream and returns.
 
     A score is made from K products of the rows with the banks of the columns (`view.cols.banks`) and the terms of
-    `view.score`; inner products have one bank and no terms. Other scores ask `statistics`, `macro_gradient` and
-    `macro_product` only, without `kept`, and their blocks have no weights where no embeddings' gradient is wanted.
+    `view.score`; inner products have one bank and no terms. Other scores ask `statistics` and `macro_pass` only,
+    without `kept`, and without weights where no embeddings' gradient is wanted.
     """
 
     max_stripes: int  # of rows and of columns in the score pass; results do not depend on the GPU
@@ -74,12 +104,12 @@ class Kernels(Protocol):
         """Whether `gradient` takes `d_rows` for this D; else embeddings' gradients take two levels."""
 
     def keeps_products(self, d: int) -> bool:
-        """Whether reading <q_i, k_j> back costs less than computing it again; then `statistics` and `macro_gradient`
-        take `kept`. Asked of inner products."""
+        """Whether reading <q_i, k_j> back costs less than computing it again; then `statistics` and `macro_pass` take
+        `kept`. Asked of inner products."""
 
     def macro_grid(self, view: View, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
-        """Tiles down the rows and across the columns of `macro_gradient` for a block of this size: each leaves one
-        number in `d_scale`, in row-major order, and its part of the lines' sums in a slot."""
+        """Tiles down the rows and across the columns of a macro-block of this size: each leaves one number in
+        `d_scale`, in row-major order, and its part of the lines' sums in a slot."""
 
     def statistics(
         self,
@@ -91,7 +121,7 @@ class Kernels(Protocol):
         self_similarity: bool,
     ) -> None:
         """The score pass. `rows` has a slot for every stripe of columns, `columns` one for every stripe of rows; in
-        self-similarity both are one, with a slot more. `kept [B, M, N]` receives <q_i, k_j>."""
+        self-similarity both are one, with a slot more. `kept [B, M, N]` receives <q_i, k_j>. All are uninitialised."""
 
     def merge(self, partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> None:
         """Partials `[slots, B, size]` to `lse [B, size]`."""
@@ -100,12 +130,9 @@ class Kernels(Protocol):
         """The rows' gradients in one kernel: d_rows_i = scale * sum_j dS_ij k_j (only if `owns_rows`),
         d_bias_i = sum_j dS_ij, d_scale_i = sum_j dS_ij <q_i, k_j>. Of inner products only."""
 
-    def macro_gradient(self, view: View, block: MacroBlock) -> None:
-        """The weights of the block's products and its lines' sums, of a view of one batch entry."""
-
-    def macro_product(self, weights: Tensor, other: Tensor, gradient: Tensor, transposed: bool) -> None:
-        """gradient `[lines, D]` += weights other, or weights^T other, with `other [depth, D]` and the weights of one
-        bank, a view of their workspace."""
+    def macro_pass(self, view: View, work: MacroPass) -> None:
+        """Block after block of each batch entry, the weights once, then dQ += weights^s K^s and dK^s += weights^s^T Q
+        for every bank s; at the end what sums lack of gradients."""
 
 
 def plan_stripes(view: View, kernels: Kernels, self_similarity: bool, keeps: bool = False) -> Stripes:

@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from contrastive_ops.backends.gpu.kernels import MACRO_BYTES, MACRO_ROWS, Kernels, LineSums, MacroBlock
+from contrastive_ops.backends.gpu.kernels import (
+    MACRO_BYTES,
+    MACRO_ROWS,
+    GradientSum,
+    Kernels,
+    LineSums,
+    MacroPass,
+    Place,
+)
 from contrastive_ops.backends.gpu.view import View
 
 ALIGNMENT = 16  # numbers that rows are apart: twice what copy engines want, and all that a compiler asks of a stride
@@ -23,69 +31,25 @@ class Totals(NamedTuple):
 def macro_gradients(
     view: View, kernels: Kernels, totals: Totals, kept: Tensor | None, self_similarity: bool, wants_scale: bool
 ) -> Tensor | None:
-    """Macro-block after macro-block: weights once, then dQ += weights^s K^s and dK^s += weights^s^T Q for every bank s.
-
-    In self-similarity dS holds both roles of a pair, so blocks below the diagonal are mirror images.
-    Returns the terms of dscale, if it is wanted.
-    """
-    batch = view.sizes[0]
-    queries, banks = view.rows.embeddings, view.cols.banks
+    """Macro-block after macro-block; all memory is allocated here. Returns the terms of dscale, if it is wanted."""
     new = view.scale.new_empty
-    blocks = macro_blocks(view, self_similarity)
-    height, width = (max(map(_length, sides)) for sides in zip(*blocks, strict=True))
+    places = _places(view, kernels, self_similarity, kept is not None)
+    height, width = max(_length(x.rows) for x in places), max(_length(x.cols) for x in places)
     wants_products = totals.queries is not None or totals.keys is not None
-    workspace = queries.new_empty(len(banks), height, -(-width // ALIGNMENT) * ALIGNMENT) if wants_products else None
-    grids = [kernels.macro_grid(view, _length(rows), _length(cols), kept is not None) for rows, cols in blocks]
-    counts = [grid[0] * grid[1] for grid in grids] * batch
-    terms = new((sum(counts),)) if wants_scale else None
-    # accumulated in the statistics dtype, in place where that is the dtype of the gradient
-    sums = [
-        None if gradient is None else (gradient if gradient.dtype == view.scale.dtype else new(gradient.shape)).zero_()
-        for gradient in (totals.queries, totals.keys)
-    ]
-    dq_sum, dk_sum = sums
-    dk_banks = None if dk_sum is None else dk_sum.view(batch, len(banks), -1, dk_sum.shape[-1])
-    for line in totals.lines:
-        if line is not None:
-            line.zero_()
-    start = 0
-    for i, count in enumerate(counts):
-        b, (rows, cols), grid = i // len(blocks), blocks[i % len(blocks)], grids[i % len(blocks)]
-        part = None if terms is None else terms[start : start + count]
-        start += count
-        weights = None if workspace is None else workspace[:, : _length(rows), : _length(cols)]
-        # the sum over both roles counts a pair twice, and only half of the blocks off the diagonal are visited
-        weight = 0.5 if self_similarity and rows == cols else 1.0
-        products = None if kept is None else kept[b]
-        lines = _at(totals.lines, b, rows, cols)
-        slots = _slots(lines, grid)
-        kernels.macro_gradient(view.at(b), MacroBlock(rows, cols, weights, products, part, weight, slots))
-        for line, parts in zip(lines, slots, strict=True):
-            if line is not None and parts is not None:
-                line += parts.sum(0)
-        if weights is None:
-            continue
-        for s, bank in enumerate(banks):
-            if dq_sum is not None:
-                kernels.macro_product(weights[s], bank[b, cols], dq_sum[b, rows], False)
-                if self_similarity and rows != cols:
-                    kernels.macro_product(weights[s], queries[b, rows], dq_sum[b, cols], True)
-            if dk_banks is not None:
-                kernels.macro_product(weights[s], queries[b, rows], dk_banks[b, s, cols], True)
-    factor = view.scale if view.unit is None else view.scale / view.unit
-    for total, gradient in zip(sums, (totals.queries, totals.keys), strict=True):
-        if total is not None and gradient is not None:
-            total.mul_(factor)
-            if gradient is not total:
-                gradient.copy_(total)
-    row_bias, col_bias, row_term, col_term = totals.lines
-    for line in (row_bias, col_bias):
-        if line is not None and view.unit is not None:
-            line.div_(view.unit)
-    for line in (row_term, col_term):
-        if line is not None:
-            line.mul_(factor)
-    return terms
+    stride = -(-width // ALIGNMENT) * ALIGNMENT
+    work = MacroPass(
+        places,
+        self_similarity,
+        kept,
+        view.rows.embeddings.new_empty((view.num_banks, height, stride)) if wants_products else None,
+        new((view.sizes[0], _end_of_terms(places[-1]))) if wants_scale else None,
+        _gradient_sum(totals.queries, view),
+        _gradient_sum(totals.keys, view),
+        totals.lines,
+        LineSums(*(None if x is None else new((_most_parts(places, i % 2),)) for i, x in enumerate(totals.lines))),
+    )
+    kernels.macro_pass(view, work)
+    return work.d_scale
 
 
 def macro_blocks(view: View, self_similarity: bool) -> list[tuple[slice, slice]]:
@@ -102,19 +66,35 @@ def macro_blocks(view: View, self_similarity: bool) -> list[tuple[slice, slice]]
     ]
 
 
-def _at(lines: LineSums, b: int, rows: slice, cols: slice) -> LineSums:
-    """The part of a macro-block."""
-    sides = (rows, cols, rows, cols)
-    return LineSums(*(None if line is None else line[b, side] for line, side in zip(lines, sides, strict=True)))
+def _places(view: View, kernels: Kernels, self_similarity: bool, is_kept: bool) -> list[Place]:
+    grids: dict[tuple[int, int], tuple[int, int]] = {}  # of the few sizes that there are
+    places: list[Place] = []
+    first_term = 0
+    for rows, cols in macro_blocks(view, self_similarity):
+        size = (rows.stop - rows.start, cols.stop - cols.start)
+        grid = grids.get(size)
+        if grid is None:
+            grid = grids[size] = kernels.macro_grid(view, *size, is_kept)
+        places.append(Place(rows, cols, grid, first_term))
+        first_term += grid[0] * grid[1]
+    return places
 
 
-def _slots(lines: LineSums, grid: tuple[int, int]) -> LineSums:
-    """A slot for each tile that a line crosses."""
-    down, across = grid
-    counts = (across, down, across, down)
-    return LineSums(
-        *(None if x is None else x.new_empty((count, len(x))) for x, count in zip(lines, counts, strict=True))
-    )
+def _end_of_terms(last: Place) -> int:
+    return last.first_term + last.grid[0] * last.grid[1]
+
+
+def _gradient_sum(gradient: Tensor | None, view: View) -> GradientSum | None:
+    """In place where the gradient has the statistics dtype."""
+    if gradient is None:
+        return None
+    in_place = gradient.dtype == view.scale.dtype
+    return GradientSum(gradient if in_place else view.scale.new_empty(gradient.shape), gradient)
+
+
+def _most_parts(places: list[Place], of_cols: int) -> int:
+    """Numbers in the slots of a block's rows or columns: for each line one for each tile that it crosses."""
+    return max(_length(x.cols) * x.grid[0] if of_cols else _length(x.rows) * x.grid[1] for x in places)
 
 
 def _length(part: slice) -> int:

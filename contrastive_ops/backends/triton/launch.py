@@ -8,7 +8,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, MacroBlock, Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.block_by_block import run_block_by_block
+from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, MacroBlock, MacroPass, Partials, Stripes, ceil_div
 from contrastive_ops.backends.gpu.view import View
 from contrastive_ops.backends.triton.tiles import (
     INTERPRETER,
@@ -82,6 +83,9 @@ class TritonKernels:
         kept: Tensor | None,
         self_similarity: bool,
     ) -> None:
+        for side in (rows, columns):
+            if side.positive is not None:
+                side.positive.zero_()  # most tiles add nothing
         statistics_launch(view, self.target, stripes, rows, columns, kept, self_similarity).run()
 
     def merge(self, partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> None:
@@ -89,6 +93,9 @@ class TritonKernels:
 
     def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
         gradient_launch(view, self.target, d_rows, d_bias, d_scale).run()
+
+    def macro_pass(self, view: View, work: MacroPass) -> None:
+        run_block_by_block(self, view, work)
 
     def macro_gradient(self, view: View, block: MacroBlock) -> None:
         macro_gradient_launch(view, self.target, block).run()

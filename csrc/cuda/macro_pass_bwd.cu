@@ -1,0 +1,152 @@
+#include "batch_entry.h"
+#include "launch.h"
+#include "mainloop.h"
+#include "number_bytes.h"
+#include "runtime.h"
+#include "tensor_maps.h"
+
+namespace contrastive_ops::cuda {
+namespace {
+
+// One entry of the batch.
+class EntryPass {
+ public:
+  EntryPass(const MacroPaths& paths, const MacroPassParams& of, int64_t batch, Stream& stream)
+      : paths_(paths), of_(of), batch_(batch), matrix_(entry_of(of.matrix, batch)), stream_(stream) {}
+
+  void run() {
+    stream_.tensor_maps().forget();
+    for (int64_t i = 0; i < of_.num_blocks; ++i) {
+      const MacroBlock& block = of_.blocks[i];
+      form_weights(block);
+      if (of_.weights) {
+        for (int bank = 0; bank < matrix_.banks; ++bank) multiply(block, bank);
+      }
+    }
+  }
+
+ private:
+  bool is_on_diagonal(const MacroBlock& block) const { return block.first_row == block.first_col; }
+
+  void form_weights(const MacroBlock& block) {
+    const int64_t pairs = matrix_.rows.size * matrix_.cols.size;
+    // the sum over both roles counts a pair twice, and only half of the blocks off the diagonal are visited
+    const double weight = of_.self_similarity && is_on_diagonal(block) ? 0.5 : 1.0;
+    const MacroGradientParams params = {
+        matrix_,
+        advance(of_.kept, batch_ * pairs * number()),
+        of_.weights,
+        of_.weights_bank_stride,
+        of_.weights_stride,
+        of_.parts,
+        advance(of_.d_scale, (batch_ * of_.terms_per_entry + block.first_term) * number()),
+        weight,
+        block.first_row,
+        block.first_col,
+        block.rows,
+        block.cols};
+    macro_gradient_bwd(paths_.scores, params, stream_);
+    const TileShape tile = score_tile(paths_.scores, matrix_.dtype, matrix_.score.kind);
+    const int down = static_cast<int>(blocks_along(block.rows, tile.block_m));
+    const int across = static_cast<int>(blocks_along(block.cols, tile.block_n));
+    add_line(row_line(of_.lines.row_bias, block), of_.parts.row_bias, block.rows, across);
+    add_line(col_line(of_.lines.col_bias, block), of_.parts.col_bias, block.cols, down);
+    add_line(row_line(of_.lines.row_term, block), of_.parts.row_term, block.rows, across);
+    add_line(col_line(of_.lines.col_term, block), of_.parts.col_term, block.cols, down);
+  }
+
+  void add_line(void* line, const void* parts, int64_t size, int num_parts) {
+    if (line) add_parts({matrix_.dtype, line, parts, size, num_parts}, stream_);
+  }
+
+  void multiply(const MacroBlock& block, int bank) {
+    if (of_.rows.sum) {
+      add_product(bank, paths_.of_cols, cols_from(block.first_col, bank), row_sum(block.first_row), block, false);
+      if (of_.self_similarity && !is_on_diagonal(block)) {
+        add_product(bank, paths_.of_rows, rows_from(block.first_row), row_sum(block.first_col), block, true);
+      }
+    }
+    if (of_.cols.sum) {
+      add_product(bank, paths_.of_rows, rows_from(block.first_row), col_sum(block.first_col, bank), block, true);
+    }
+  }
+
+  // gradient += weights other, or weights^T other.
+  void add_product(int bank, Path path, const Side& other, void* gradient, const MacroBlock& block, bool transposed) {
+    const void* weights = advance(of_.weights, bank * of_.weights_bank_stride * element_bytes(matrix_.dtype));
+    const int64_t size = transposed ? block.cols : block.rows, depth = transposed ? block.rows : block.cols;
+    macro_product_bwd(path,
+                      {matrix_.dtype, weights, of_.weights_stride, other.data, other.row_stride, gradient, size, depth,
+                       matrix_.d, transposed},
+                      stream_);
+  }
+
+  int64_t number() const { return statistics_bytes(matrix_.dtype); }
+
+  Side rows_from(int64_t row) const { return from(matrix_.rows, row * matrix_.rows.row_stride); }
+  Side cols_from(int64_t col, int bank) const {
+    return from(matrix_.cols, bank * matrix_.bank_stride + col * matrix_.cols.row_stride);
+  }
+  Side from(Side side, int64_t elements) const {
+    side.data = advance(side.data, elements * element_bytes(matrix_.dtype));
+    return side;
+  }
+
+  void* row_sum(int64_t row) const {
+    return advance(of_.rows.sum, (batch_ * matrix_.rows.size + row) * matrix_.d * number());
+  }
+  void* col_sum(int64_t col, int bank) const {
+    return advance(of_.cols.sum, ((batch_ * matrix_.banks + bank) * matrix_.cols.size + col) * matrix_.d * number());
+  }
+
+  void* row_line(void* lines, const MacroBlock& block) const {
+    return advance(lines, (batch_ * matrix_.rows.size + block.first_row) * number());
+  }
+  void* col_line(void* lines, const MacroBlock& block) const {
+    return advance(lines, (batch_ * matrix_.cols.size + block.first_col) * number());
+  }
+
+  const MacroPaths& paths_;
+  const MacroPassParams& of_;
+  const int64_t batch_;
+  const Matrix matrix_;
+  Stream& stream_;
+};
+
+// A sum over all blocks: zeros before the first, and what is made of it after the last.
+struct Sum {
+  void *sum, *gradient;
+  DType gradient_dtype;
+  int64_t size;
+  bool is_scaled;  // dS has not the factor `scale`
+};
+
+}  // namespace
+
+void macro_pass_bwd(const MacroPaths& paths, const MacroPassParams& of, Stream& stream) {
+  const Matrix& matrix = of.matrix;
+  const int64_t rows = matrix.batch * matrix.rows.size, cols = matrix.batch * matrix.cols.size;
+  const int64_t number = statistics_bytes(matrix.dtype);
+  const DType statistics = number == 8 ? DType::kFloat64 : DType::kFloat32;
+  const LineSums& lines = of.lines;
+  const Sum sums[] = {
+      {of.rows.sum, of.rows.gradient, of.rows.dtype, rows * matrix.d, true},
+      {of.cols.sum, of.cols.gradient, of.cols.dtype, cols * matrix.banks * matrix.d, true},
+      {lines.row_bias, lines.row_bias, statistics, rows, false},
+      {lines.col_bias, lines.col_bias, statistics, cols, false},
+      {lines.row_term, lines.row_term, statistics, rows, true},
+      {lines.col_term, lines.col_term, statistics, cols, true},
+  };
+  for (const Sum& sum : sums) {
+    if (sum.sum) runtime().set_to_zero(sum.sum, sum.size * number, stream.handle());
+  }
+  for (int64_t batch = 0; batch < matrix.batch; ++batch) EntryPass(paths, of, batch, stream).run();
+  for (const Sum& sum : sums) {
+    if (!sum.sum || (!sum.is_scaled && !matrix.unit)) continue;
+    finish_gradient(
+        {sum.gradient_dtype, sum.sum, sum.gradient, sum.size, sum.is_scaled ? matrix.scale : nullptr, matrix.unit},
+        stream);
+  }
+}
+
+}  // namespace contrastive_ops::cuda

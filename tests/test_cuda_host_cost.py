@@ -1,0 +1,45 @@
+"""The host of the cuda backend is no reason to wait: what a step asks of CUDA, exactly, and its processor time."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import NO_EMULATOR
+from cuda_host_cost import PROMISED, Cost
+
+pytestmark = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
+
+NOISE = 3  # other tests run at the same time
+
+
+@cache
+def costs() -> dict[str, Cost]:
+    program = Path(__file__).parent / "cuda_host_cost.py"
+    run = subprocess.run([sys.executable, program, "--json"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found: dict[str, Any] = json.loads(run.stdout)
+    return {size: Cost(**cost) for size, cost in found.items()}
+
+
+@pytest.mark.parametrize("n, d", PROMISED)
+def test_host_time_is_as_promised(n: int, d: int) -> None:
+    assert costs()[f"{n}x{d}"].milliseconds <= NOISE * PROMISED[n, d]
+
+
+def test_launches_are_counted() -> None:
+    """Score pass, two merges; for each macro-block its weights and two products; two gradients from their sums."""
+    rows, cols = 65536 // 2048, 65536 // 4096
+    large, small = costs()["65536x768"], costs()["4096x512"]
+    assert large.launches == 3 + 3 * rows * cols + 2
+    # of the scores in both passes; of the weights as they are and transposed, of the other operands a block's lines
+    assert large.tensor_maps == 2 + 2 + 2 + rows + cols
+    # two blocks, whose products were kept
+    assert small.launches == 3 + 3 * 2 + 2
+    assert small.tensor_maps == 2 + 2 + 2 + 1
+    # positives of both sides, sums of both gradients
+    assert large.fills == small.fills == 4
+    assert large.allowances == small.allowances == 0
