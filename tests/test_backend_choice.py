@@ -87,6 +87,13 @@ def test_no_compiler_for_the_launcher(monkeypatch, tmp_path):
     assert name == "eager" and "install gcc or clang, or set CC" in warning
 
 
+def test_no_headers_for_the_launcher(monkeypatch, tmp_path):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(triton_backend.sysconfig, "get_path", lambda name: str(tmp_path))
+    name, (warning,) = chosen("cuda")
+    assert name == "eager" and "install them (python3-dev on Debian)" in warning
+
+
 def test_cpu_kernels_that_are_missing_are_missed(monkeypatch):
     assert chosen("cpu") == ("cpu", [])
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)

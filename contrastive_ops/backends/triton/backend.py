@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sysconfig
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -74,6 +76,8 @@ def _missing() -> str | None:
         )
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "triton builds its launcher with a C compiler and finds none: install gcc or clang, or set CC"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "triton builds its launcher with Python's headers and finds none: install them (python3-dev on Debian)"
     return None
 
 
