@@ -14,8 +14,8 @@ os.environ["TRITON_INTERPRET"] = "1"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # NumPy multiplies for the interpreter. OpenBLAS's kernels for AVX2 sum <q, k> in another order than <k, q>, so that a
 # score of the gradient pass would not be the score that went into its log-sum-exp: four times the error at a scale of
-# 1000. GPUs go through the depth in one order, and so do the kernels for this core.
-os.environ.setdefault("OPENBLAS_CORETYPE", "Sandybridge")
+# 1000. GPUs go through the depth in one order, and so do the kernels for this core, whichever the environment names.
+os.environ["OPENBLAS_CORETYPE"] = "Sandybridge"
 
 import distributed_ranks
 import emulated_cuda
