@@ -31,9 +31,10 @@ LAUNCHED = ("sm_80", "sm_90", "sm_100", "gfx942")
 SPILLS_ALLOWED = {"3.6.0": 20, "3.7.1": 20, "3.8.0": 0, "3.9.0": 0}
 TRITONS = tuple(SPILLS_ALLOWED)
 OLDEST_AND_NEWEST = (TRITONS[0], TRITONS[-1])
-# megabytes downloaded, as measured: PyPI's builds of torch bring CUDA libraries and a triton
-TORCHES = {"2.4.1": 2600, "2.8.0": 3300, "2.11.0": 2700, "2.14.1": 3000}
-TRITON_MEGABYTES = 230
+# megabytes on the disk, which pip downloads packed: PyPI's builds of torch bring CUDA libraries and a triton
+TORCHES = {"2.4.1": 5100, "2.8.0": 6600, "2.11.0": 4800, "2.14.1": 5500}
+TRITON_MEGABYTES = 800
+MINUTES = {"triton": 3.0, "torch": 0.5}  # of checks, on two cores
 PARALLEL = 2  # checks at a time
 
 
@@ -174,7 +175,7 @@ def run(check: Check) -> Verdict:
 def announce(columns: list[str]) -> None:
     new = [column for column in columns if not (ENVIRONMENTS / column / "done").exists()]
     megabytes = sum(TORCHES[c.removeprefix("torch-")] if c.startswith("torch") else TRITON_MEGABYTES for c in new)
-    minutes = sum(2 if column.startswith("torch") else 6 for column in columns)
+    minutes = sum(MINUTES[column.partition("-")[0]] for column in columns)
     print(", ".join(columns))
     print(
         f"Downloads {megabytes / 1000:.1f} GB into .versions, then takes about {minutes} minutes on two cores",
