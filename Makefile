@@ -17,7 +17,7 @@ CXX_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.c
 help:
 	@echo "make demo    train and query a code search on this machine's Python sources (out/code_search)"
 	@echo "make test    build and run the tests; ARGS='-k clip' selects"
-	@echo "make versions    the same kernels and losses with the tritons and torches that the README names (downloads 13 GB)"
+	@echo "make versions    the same kernels and losses with the tritons and torches that the README names (installs 25 GB)"
 	@echo "make bench   measure against PyTorch on this machine"
 	@echo "make gpu-check   on a machine with a GPU, with its own python3: is it right and fast there? (docs/gpu.md)"
 	@echo "make lint    ruff, mypy, clang-format; make format applies what they can"

@@ -178,8 +178,7 @@ def announce(columns: list[str]) -> None:
     minutes = sum(MINUTES[column.partition("-")[0]] for column in columns)
     print(", ".join(columns))
     print(
-        f"Downloads {megabytes / 1000:.1f} GB into .versions, then takes about {minutes} minutes on two cores",
-        flush=True,
+        f"Installs {megabytes / 1000:.1f} GB into .versions, then takes {minutes:.1f} minutes on two cores", flush=True
     )
 
 
