@@ -10,7 +10,7 @@ PIP := PIP_CONSTRAINT=$(CURDIR)/$(VENV)/constraints.txt $(INSTALL)
 BUILD_REQUIRES := "setuptools>=77" "pybind11>=2.13" ninja
 # every core runs tests of its own: threads that wait must not spin in their way
 TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive
-CXX_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+CXX_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.c')
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test versions bench gpu-check lint format clean
