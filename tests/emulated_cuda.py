@@ -19,6 +19,8 @@ MODULE = "_cuda_emulated"
 
 def missing() -> str | None:
     """What the emulator lacks here; None if nothing."""
+    if importlib.util.find_spec("pybind11") is None:
+        return "pybind11 is not installed"
     return reason_to_skip("plain")
 
 
