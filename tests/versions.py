@@ -28,7 +28,7 @@ ENVIRONMENTS = REPOSITORY / ".versions"
 ARCHITECTURES = ("sm_80", "sm_86", "sm_90", "sm_100", "gfx942")
 LAUNCHED = ("sm_80", "sm_90", "sm_100", "gfx942")
 # spilling instructions of a kernel: none with the tritons that the tiles were chosen with
-SPILLS_ALLOWED = {"3.6.0": 20, "3.7.1": 20, "3.8.0": 0, "3.9.0": 0}
+SPILLS_ALLOWED = {"3.6.0": 12, "3.7.1": 6, "3.8.0": 0, "3.9.0": 0}
 TRITONS = tuple(SPILLS_ALLOWED)
 OLDEST_AND_NEWEST = (TRITONS[0], TRITONS[-1])
 # megabytes on the disk, which pip downloads packed: PyPI's builds of torch bring CUDA libraries and a triton
@@ -102,17 +102,8 @@ def triton_checks(version: str, is_smoke: bool) -> Iterator[Check]:
         yield Check(column, f"launches on {arch}", launch, path, judge_launched)
     interpret = path | {"TRITON_INTERPRET": "1"}
     selected = "test_edges or test_tensor_descriptors or test_volumes" if not is_smoke else "test_run_twice"
-    interpreted = [
-        python,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        str(TESTS / "test_triton.py"),
-        "-k",
-        selected,
-    ]
+    pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    interpreted = [*pytest, str(TESTS / "test_triton.py"), "-k", selected]
     yield Check(column, "interpreted", interpreted, interpret, judge_pytest)
 
 

@@ -4,14 +4,9 @@
 #include <string.h>
 
 static int launches, tensor_maps;
-static unsigned grid[3];
-// the last tensor map: rank, address, dims[5], strides[5] in bytes (of the innermost dimension 0), box[5]
-static unsigned long long last_map[17];
 
 int stub_launches(void) { return launches; }
 int stub_tensor_maps(void) { return tensor_maps; }
-const unsigned* stub_grid(void) { return grid; }
-const unsigned long long* stub_last_map(void) { return last_map; }
 
 CUresult cuInit(unsigned flags) { return CUDA_SUCCESS; }
 CUresult cuDriverGetVersion(int* version) { return *version = 13000, CUDA_SUCCESS; }
@@ -81,14 +76,6 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
   }
   if (!in_order) return CUDA_ERROR_INVALID_VALUE;
   ++tensor_maps;
-  memset(last_map, 0, sizeof last_map);
-  last_map[0] = rank;
-  last_map[1] = (cuuint64_t)address;
-  for (unsigned i = 0; i < rank; ++i) {
-    last_map[2 + i] = dims[i];
-    last_map[7 + i] = i > 0 ? strides[i - 1] : 0;
-    last_map[12 + i] = box[i];
-  }
   return CUDA_SUCCESS;
 }
 CUresult cuTensorMapEncodeIm2col(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address,
@@ -100,7 +87,6 @@ CUresult cuTensorMapEncodeIm2col(CUtensorMap* map, CUtensorMapDataType type, cuu
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** params, void** extra) {
-  grid[0] = config->gridDimX, grid[1] = config->gridDimY, grid[2] = config->gridDimZ;
   ++launches;
   return CUDA_SUCCESS;
 }
