@@ -67,6 +67,7 @@ KINDS = {
     "local": "LDL|STL",
     "integer": "U?(IADD|IMAD|VIADD|LEA|LOP|PLOP|SHF|ISETP|IMNMX|VIMNMX|PRMT|SEL|MOV|SGXT|CS2R|S2)|R2UR",
 }
+NEEDED = ("HMMA", "HGMMA", "FMA", "LDGSTS", "SYNCS")  # of these too few would be wrong, of the others too many
 NUMBERS = {"__nv_bfloat16": "bf16", "__half": "fp16", "float": "fp32", "double": "fp64"}
 
 
@@ -88,10 +89,11 @@ class Figures(NamedTuple):
     min_blocks: int
     blocks: int  # that do fit
     shared: int  # bytes
-    loop: int  # instructions of the main loop; 0: there is none
-    issue: float  # those for each clock that the loop keeps the tensor cores busy; 0 without them
+    loops: int  # main loops: two where both products of a macro-block are one kernel
+    loop: int  # instructions of the longest; 0: there is none
+    issue: float  # those for each clock that a loop keeps the tensor cores busy, the most of any; 0 without them
     bulk_loads: int  # UTMALDG in the whole kernel: another warp may issue them
-    mix: dict[str, int]  # KINDS in the main loop
+    mix: dict[str, int]  # KINDS in a main loop: the fewest of any that are NEEDED, the most of the others
 
 
 class Report(NamedTuple):
@@ -100,7 +102,7 @@ class Report(NamedTuple):
 
 
 class Function(NamedTuple):
-    name: str  # such as "macro_product_bwd MmaMainLoop<bf16> transposed"
+    name: str  # such as "macro_product_bwd MmaMainLoop<bf16>"
     parameter: str  # type of the kernel's argument
     registers: int
     stack: int
@@ -225,15 +227,14 @@ def split_functions(code: str) -> Iterator[tuple[str, str]]:
 
 
 def loop_name(loop: str) -> str:
-    """Such as MmaMainLoop<bf16>, with " transposed" if operand A is, " volume" if the score is; of any other types
-    their names."""
-    found = re.search(r"(Mma|Fma|Wgmma)\w+<(\w+), (\w+)", loop)
+    """Such as MmaMainLoop<bf16>, with " volume" if the score is; of any other types their names."""
+    found = re.search(r"(Mma|Fma|Wgmma)\w+<(\w+)", loop)
     if not found:
         names = [part.strip() for part in loop.split(", ")]
         return " to ".join(dict.fromkeys(NUMBERS.get(name) or name.rpartition("::")[2] for name in names))
     if "KeptMainLoop" in loop:
         return f"KeptMainLoop<{NUMBERS[found[2]]}>"
-    suffix = " transposed" * (found[3] == "true") + " volume" * ("VolumeScore" in loop)
+    suffix = " volume" * ("VolumeScore" in loop)
     return f"{found[1]}MainLoop<{NUMBERS[found[2]]}>{suffix}"
 
 
@@ -242,7 +243,7 @@ def without_spaces(text: str) -> str:
 
 
 def measure(arch: str, function: Function, launch: Launch) -> Figures:
-    instructions, loop = function.instructions, main_loop(function.instructions)
+    instructions, loops = function.instructions, main_loops(function.instructions)
     # from sm_90 on the compiler's figure includes what the driver takes
     static = function.shared - (DRIVER_SHARED if arch != "sm_80" and function.shared else 0)
     shared = static + launch.shared
@@ -254,19 +255,22 @@ def measure(arch: str, function: Function, launch: Launch) -> Figures:
         min_blocks=launch.min_blocks,
         blocks=blocks_per_multiprocessor(arch, function.registers, launch.threads, shared),
         shared=shared,
-        loop=len(loop),
-        issue=len(loop) / tensor_clocks(loop) if tensor_clocks(loop) else 0.0,
+        loops=len(loops),
+        loop=max(map(len, loops), default=0),
+        issue=max((len(loop) / clocks for loop in loops if (clocks := tensor_clocks(loop))), default=0.0),
         bulk_loads=matching(instructions, KINDS["UTMALDG"]),
-        mix={kind: matching(loop, opcode) for kind, opcode in KINDS.items()},
+        mix={
+            kind: (min if kind in NEEDED else max)((matching(loop, opcode) for loop in loops), default=0)
+            for kind, opcode in KINDS.items()
+        },
     )
 
 
-def main_loop(instructions: list[Instruction]) -> list[Instruction]:
-    """The loop of products. The portable kernels have a second one, without asynchronous copies, for operands that are
-    not aligned."""
+def main_loops(instructions: list[Instruction]) -> list[list[Instruction]]:
+    """The loops of products. The portable kernels have others, without asynchronous copies, for operands that are not
+    aligned."""
     loops = innermost_loops(instructions, "HMMA|HGMMA|[FD]FMA")
-    loops = [loop for loop in loops if matching(loop, "LDGSTS|HGMMA")]
-    return max(loops, key=len, default=[])
+    return [loop for loop in loops if matching(loop, "LDGSTS|HGMMA")]
 
 
 def tensor_clocks(loop: list[Instruction]) -> float:

@@ -462,16 +462,19 @@ struct Problem {
         compare("weights", found, expected, rounding + 4 * tolerance());
         for (int s = 0; s < c.banks(); ++s) {
           const T* bank = static_cast<const T*>(of.cols.data) + s * of.bank_stride + first_col * of.cols.row_stride;
-          const T* weights = block.data() + s * bank_stride;
-          macro_product_bwd(path,
-                            {dtype, weights, stride, bank, of.cols.row_stride, d_rows.data() + first_row * c.d,
-                             block_rows, block_cols, c.d, false},
-                            stream);
-          macro_product_bwd(
-              path,
-              {dtype, weights, stride, static_cast<const T*>(of.rows.data) + first_row * of.rows.row_stride,
-               of.rows.row_stride, d_cols.data() + (s * c.n + first_col) * c.d, block_cols, block_rows, c.d, true},
-              stream);
+          const T* rows_data = static_cast<const T*>(of.rows.data) + first_row * of.rows.row_stride;
+          const MacroProduct for_rows = {bank, of.cols.row_stride, d_rows.data() + first_row * c.d};
+          const MacroProduct for_cols = {rows_data, of.rows.row_stride, d_cols.data() + (s * c.n + first_col) * c.d};
+          const auto multiply = [&](const MacroProduct& first, const MacroProduct& second) {
+            const T* weights = block.data() + s * bank_stride;
+            macro_product_bwd(path, {dtype, weights, stride, block_rows, block_cols, c.d, first, second}, stream);
+          };
+          if (first_row > 0 || first_col > 0) {
+            multiply(for_rows, for_cols);
+          } else {  // one gradient alone is wanted
+            multiply(for_rows, {});
+            multiply({}, for_cols);
+          }
         }
       }
     }
@@ -509,7 +512,7 @@ struct Problem {
       lines = {row_bias.data(), col_bias.data(), row_terms.data(), col_terms.data()};
       parts = {row_parts[0].data(), col_parts[0].data(), row_parts[1].data(), col_parts[1].data()};
     }
-    const MacroPaths paths = {path, path, path};
+    const MacroPaths paths = {path, path};
     const MacroPassParams params = {gradient_matrix(),
                                     blocks.data(),
                                     static_cast<int64_t>(blocks.size()),

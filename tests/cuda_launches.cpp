@@ -70,9 +70,7 @@ int main() {
         if (kept && path == Path::kHopper) continue;
         macro_gradient_bwd(path, {matrix, kept, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, stream);
       }
-      for (const bool transposed : {false, true}) {
-        macro_product_bwd(path, {dtype, data, kSize, data, kD, nullptr, kSize, kSize, kD, transposed}, stream);
-      }
+      macro_product_bwd(path, {dtype, data, kSize, kSize, kSize, kD, {data, kD, data}, {data, kD, data}}, stream);
     }
   }
 }

@@ -40,9 +40,7 @@ def hopper(monkeypatch):
 
 class Call(NamedTuple):
     name: str
-    paths: tuple[
-        str, ...
-    ]  # of the score pass one; of the gradient pass those of scores, products with rows, with columns
+    paths: tuple[str, ...]  # of the score pass one; of the gradient pass those of scores and products
     options: dict
 
 
@@ -104,7 +102,7 @@ def test_who_takes_which_path(change, expected, monkeypatch):
     for backend in ("reference", "cuda"):
         lse = similarity_statistics(x, y, scale=10.0, backend=backend).row_lse
         results.append((lse.detach(), *torch.autograd.grad(lse.sum(), x)))
-    assert recording.score_paths() == {expected}
+    assert recording.score_paths() == recording.product_paths() == {expected}
     assert norm_error(results[1][0], results[0][0]) < 1e-6
     assert norm_error(results[1][1], results[0][1]) < tolerance_for(x.dtype, "cuda").grad
 

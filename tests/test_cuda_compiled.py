@@ -8,9 +8,11 @@ import json
 import re
 import subprocess
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from cuda_compiled import (
     BASELINE,
     KINDS,
@@ -28,8 +30,12 @@ from cuda_compiled import (
 )
 from sass import innermost_loops, matching
 
+from contrastive_ops.backends.base import DTYPE_CODES
+
 BASE = json.loads(BASELINE.read_text())
 REGENERATE = "if it is meant: python tests/cuda_compiled.py --write-baseline"
+
+TORCH_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
 
 Kernels = dict[str, Figures]
 
@@ -102,6 +108,30 @@ def test_hopper_loops_are_bound_by_tensor_cores(products: Kernels) -> None:
     assert {key: f.mix for key, f in hopper.items() if f.mix["SYNCS"] == 0} == {}
 
 
+def test_both_products_of_a_macro_block_are_one_kernel(kernels: Kernels) -> None:
+    several = {key: f.loops for key, f in kernels.items() if f.loops > 1}
+    assert several == dict.fromkeys((key for key in kernels if " macro_product_bwd " in key), 2)
+
+
+def test_product_tile_is_that_of_the_kernels(kernels: Kernels) -> None:
+    """What a block multiplies in a step, and the operands of its three steps in shared memory."""
+    extension = import_module("contrastive_ops._cuda")
+    for key, f in kernels.items():
+        found = re.search(r" macro_product_bwd (\w+)MainLoop<(\w+)>", key)
+        if not found:
+            continue
+        loop, dtype = found[1], TORCH_TYPES[found[2]]
+        path = extension.Path.HOPPER if loop == "Wgmma" else extension.Path.PORTABLE
+        m, n, k = extension.product_tile(path, DTYPE_CODES[dtype])
+        multiplied = {
+            "Fma": f.mix["FMA"] * f.threads,
+            "Mma": f.mix["HMMA"] * (16 * 8 * 16) * f.threads // 32,
+            "Wgmma": f.mix["HGMMA"] * (64 * 128 * 16),  # of a warpgroup, the other one loads
+        }
+        assert m * n * k == multiplied[loop], key
+        assert 0 <= f.shared - 3 * (m + n) * k * dtype.itemsize < 1024, key
+
+
 @pytest.mark.parametrize("figure", ["registers", "loop"])
 def test_figures_do_not_grow(arch: str, kernels: Kernels, figure: str) -> None:
     if report().nvcc != BASE["nvcc"]:
@@ -118,11 +148,10 @@ CROWDED = """
 
 namespace contrastive_ops::cuda {
 
-struct CrowdedLoop : MmaMainLoop<__half, false, true> {
-  using MmaMainLoop<__half, false, true>::PipelinedMainLoop;
+struct Crowded : MacroProductLoops<MmaMainLoop<__half, false, true>, MmaMainLoop<__half, true, true>> {
   static constexpr int kMinBlocks = 4;
 };
-template __global__ void macro_product_bwd_kernel(const __grid_constant__ Arguments<CrowdedLoop, MacroProductParams>);
+template __global__ void macro_product_bwd_kernel(const __grid_constant__ Arguments<Crowded, MacroProductParams>);
 
 }
 """
@@ -141,6 +170,6 @@ def test_too_many_blocks_are_caught(tmp_path: Path) -> None:
     f = measure("sm_80", kernel, Launch(threads=256, min_blocks=4, shared=48 * 1024))
     assert f.spills > 0 and f.stack > 0 and f.mix["local"] > 0
     assert f.blocks < f.min_blocks
-    # the loop for operands that are not aligned, which no test looks at, does what the others must not
+    # the loops for operands that are not aligned, which no test looks at, do what the others must not
     unaligned = [loop for loop in innermost_loops(kernel.instructions, "HMMA") if not matching(loop, "LDGSTS")]
-    assert [matching(loop, KINDS["global"]) > 0 for loop in unaligned] == [True]
+    assert [matching(loop, KINDS["global"]) > 0 for loop in unaligned] == [True, True]

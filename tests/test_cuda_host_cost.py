@@ -31,14 +31,14 @@ def test_host_time_is_as_promised(n: int, d: int) -> None:
 
 
 def test_launches_are_counted() -> None:
-    """Score pass, two merges; for each macro-block its weights and two products; two gradients from their sums."""
+    """Score pass, two merges; for each macro-block its weights and their products; two gradients from their sums."""
     rows, cols = 65536 // 2048, 65536 // 4096
     large, small = costs()["65536x768"], costs()["4096x512"]
-    assert large.launches == 3 + 3 * rows * cols + 2
+    assert large.launches == 3 + 2 * rows * cols + 2
     # of the scores in both passes; of the weights as they are and transposed, of the other operands a block's lines
     assert large.tensor_maps == 2 + 2 + 2 + rows + cols
     # two blocks, whose products were kept
-    assert small.launches == 3 + 3 * 2 + 2
+    assert small.launches == 3 + 2 * 2 + 2
     assert small.tensor_maps == 2 + 2 + 2 + 1
     # positives of both sides, sums of both gradients
     assert large.fills == small.fills == 4

@@ -114,6 +114,14 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
         return py::make_tuple(tile.block_m, tile.block_n);
       },
       py::arg("path"), py::arg("dtype"), py::arg("score"), "Rows and columns of a tile of the score matrix.");
+  m.def(
+      "product_tile",
+      [](Path path, int dtype) {
+        const ProductTile tile = product_tile(path, static_cast<DType>(dtype));
+        return py::make_tuple(tile.block_m, tile.block_n, tile.block_k);
+      },
+      py::arg("path"), py::arg("dtype"),
+      "Lines and D of a tile of the embeddings' gradients in macro_pass_bwd, and the lines of a step of its sums.");
 
   m.def(
       "statistics_fwd",
@@ -149,7 +157,7 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
       py::call_guard<py::gil_scoped_release>());
   m.def(
       "macro_pass_bwd",
-      [](std::array<Path, 3> paths, const Matrix& of, const std::vector<std::array<int64_t, 5>>& block_fields,
+      [](std::array<Path, 2> paths, const Matrix& of, const std::vector<std::array<int64_t, 5>>& block_fields,
          bool self_similarity, Address kept, Address weights, int64_t weights_bank_stride, int64_t weights_stride,
          std::array<Address, 4> lines, std::array<Address, 4> parts, Address d_scale, int64_t terms_per_entry,
          const GradientTuple& rows, const GradientTuple& cols, Address stream_address) {
@@ -157,7 +165,7 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
         blocks.reserve(block_fields.size());
         for (const auto& f : block_fields) blocks.push_back({f[0], f[1], f[2], f[3], f[4]});
         Stream stream(pointer(stream_address));
-        macro_pass_bwd({paths[0], paths[1], paths[2]},
+        macro_pass_bwd({paths[0], paths[1]},
                        {of, blocks.data(), static_cast<int64_t>(blocks.size()), self_similarity, pointer(kept),
                         pointer(weights), weights_bank_stride, weights_stride, line_sums(lines), line_sums(parts),
                         pointer(d_scale), terms_per_entry, gradient(rows), gradient(cols)},
@@ -167,5 +175,5 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
       py::arg("kept"), py::arg("weights"), py::arg("weights_bank_stride"), py::arg("weights_stride"), py::arg("lines"),
       py::arg("parts"), py::arg("d_scale"), py::arg("terms_per_entry"), py::arg("rows"), py::arg("cols"),
       py::arg("stream"), py::call_guard<py::gil_scoped_release>(),
-      "The gradient pass in two levels. Paths: of the scores, of products with the rows, with the columns.");
+      "The gradient pass in two levels. Paths: of the scores, and of the products with the weights.");
 }

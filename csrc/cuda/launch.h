@@ -19,6 +19,12 @@ struct TileShape {
 // Sides of the tiles of the score matrix: `row_stripe` and `col_stripe` are multiples of them.
 TileShape score_tile(Path path, DType dtype, ScoreKind score);
 
+// Sides of the tiles of the gradients [size, D] in `macro_product_bwd`, and the depth of a step.
+struct ProductTile {
+  int block_m, block_n, block_k;
+};
+ProductTile product_tile(Path path, DType dtype);
+
 void statistics_fwd(Path path, const StatisticsParams& params, Stream& stream);
 void merge_partials(const MergeParams& params, Stream& stream);
 void line_sums_bwd(Path path, const LineSumsParams& params, Stream& stream);
@@ -27,9 +33,9 @@ void macro_product_bwd(Path path, const MacroProductParams& params, Stream& stre
 void add_parts(const AddPartsParams& params, Stream& stream);
 void finish_gradient(const FinishParams& params, Stream& stream);
 
-// Many launches. A product takes the path of the side whose embeddings it reads.
+// Many launches.
 struct MacroPaths {
-  Path scores, of_rows, of_cols;
+  Path scores, products;
 };
 void macro_pass_bwd(const MacroPaths& paths, const MacroPassParams& params, Stream& stream);
 

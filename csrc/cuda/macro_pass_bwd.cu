@@ -60,37 +60,29 @@ class EntryPass {
   }
 
   void multiply(const MacroBlock& block, int bank) {
-    if (of_.rows.sum) {
-      add_product(bank, paths_.of_cols, cols_from(block.first_col, bank), row_sum(block.first_row), block, false);
-      if (of_.self_similarity && !is_on_diagonal(block)) {
-        add_product(bank, paths_.of_rows, rows_from(block.first_row), row_sum(block.first_col), block, true);
-      }
-    }
-    if (of_.cols.sum) {
-      add_product(bank, paths_.of_rows, rows_from(block.first_row), col_sum(block.first_col, bank), block, true);
-    }
-  }
-
-  // gradient += weights other, or weights^T other.
-  void add_product(int bank, Path path, const Side& other, void* gradient, const MacroBlock& block, bool transposed) {
-    const void* weights = advance(of_.weights, bank * of_.weights_bank_stride * element_bytes(matrix_.dtype));
-    const int64_t size = transposed ? block.cols : block.rows, depth = transposed ? block.rows : block.cols;
-    macro_product_bwd(path,
-                      {matrix_.dtype, weights, of_.weights_stride, other.data, other.row_stride, gradient, size, depth,
-                       matrix_.d, transposed},
+    const int64_t element = element_bytes(matrix_.dtype);
+    const Side &queries = matrix_.rows, &keys = matrix_.cols;
+    const int64_t first_query = block.first_row * queries.row_stride;
+    const int64_t first_key = bank * matrix_.bank_stride + block.first_col * keys.row_stride;
+    macro_product_bwd(paths_.products,
+                      {matrix_.dtype,
+                       advance(of_.weights, bank * of_.weights_bank_stride * element),
+                       of_.weights_stride,
+                       block.rows,
+                       block.cols,
+                       matrix_.d,
+                       {advance(keys.data, first_key * element), keys.row_stride, row_sum(block.first_row)},
+                       {advance(queries.data, first_query * element), queries.row_stride, sum_of_cols(block, bank)}},
                       stream_);
   }
 
-  int64_t number() const { return statistics_bytes(matrix_.dtype); }
+  // In self-similarity the columns are rows too, those of the block's mirror image; on the diagonal it has none.
+  void* sum_of_cols(const MacroBlock& block, int bank) const {
+    if (!of_.self_similarity) return col_sum(block.first_col, bank);
+    return is_on_diagonal(block) ? nullptr : row_sum(block.first_col);
+  }
 
-  Side rows_from(int64_t row) const { return from(matrix_.rows, row * matrix_.rows.row_stride); }
-  Side cols_from(int64_t col, int bank) const {
-    return from(matrix_.cols, bank * matrix_.bank_stride + col * matrix_.cols.row_stride);
-  }
-  Side from(Side side, int64_t elements) const {
-    side.data = advance(side.data, elements * element_bytes(matrix_.dtype));
-    return side;
-  }
+  int64_t number() const { return statistics_bytes(matrix_.dtype); }
 
   void* row_sum(int64_t row) const {
     return advance(of_.rows.sum, (batch_ * matrix_.rows.size + row) * matrix_.d * number());

@@ -6,19 +6,19 @@ namespace contrastive_ops::cuda {
 namespace {
 
 template <class Element>
-using Product = WgmmaMainLoop<Element, false, true>;
-template <class Element>
-using TransposedProduct = WgmmaMainLoop<Element, true, true>;
+using WgmmaProducts = MacroProductLoops<WgmmaMainLoop<Element, false, true>, WgmmaMainLoop<Element, true, true>>;
 
 }  // namespace
 
+ProductTile product_tile_hopper() {
+  using Loops = WgmmaProducts<__half>;
+  return {Loops::kBlockM, Loops::kBlockN, Loops::kBlockK};
+}
+
 void macro_product_bwd_hopper(const MacroProductParams& params, Stream& stream) {
-  const auto use = [&](auto* loop) { launch_macro_product_bwd<std::remove_pointer_t<decltype(loop)>>(params, stream); };
-  if (params.transposed) {
-    with_hopper_loop<TransposedProduct>(params.dtype, use);
-  } else {
-    with_hopper_loop<Product>(params.dtype, use);
-  }
+  with_hopper_loop<WgmmaProducts>(params.dtype, [&](auto* loops) {
+    launch_macro_product_bwd<std::remove_pointer_t<decltype(loops)>>(params, stream);
+  });
 }
 
 }  // namespace contrastive_ops::cuda

@@ -13,6 +13,7 @@ struct Operand {
   int64_t batch_stride, bank_stride, line_stride;
   int64_t lines, width;
 
+  Operand() = default;  // of a product that is not wanted
   explicit Operand(const OperandView& view)
       : data(static_cast<const T*>(view.data)),
         batch_stride(view.batch > 1 ? view.batch_stride : 0),

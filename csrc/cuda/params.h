@@ -107,16 +107,21 @@ struct MacroGradientParams {
   int64_t block_rows, block_cols;
 };
 
-// gradient [size, D] += dS other, or dS^T other. Macro-blocks follow one another on the stream: one order of sums.
-struct MacroProductParams {
-  DType dtype;
-  const void* weights;  // [size, depth], with `transposed` [depth, size]
-  int64_t weights_stride;
+// What a product of the weights reads beside them, and what it is added to.
+struct MacroProduct {
   const void* other;  // [depth, D]
   int64_t other_stride;
-  void* gradient;  // [size, D] statistics type, contiguous
-  int64_t size, depth, d;
-  bool transposed;
+  void* gradient;  // [size, D] statistics type, contiguous; null: not wanted
+};
+
+// Of the weights of one bank: rows.gradient += weights rows.other, cols.gradient += weights^T cols.other. The gradients
+// share no line. Macro-blocks, and the banks of each, follow one another on the stream: one order of sums.
+struct MacroProductParams {
+  DType dtype;
+  const void* weights;  // [num_rows, num_cols]
+  int64_t weights_stride;
+  int64_t num_rows, num_cols, d;
+  MacroProduct rows, cols;
 };
 
 // sums [size] += parts [num_parts, size], which are added up first, in their order.

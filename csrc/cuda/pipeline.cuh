@@ -17,13 +17,13 @@ class PipelinedMainLoop : public WarpGrid<Product_> {
   using WarpGrid<Product>::kThreads;
   using WarpGrid<Product>::warp_row;
   using WarpGrid<Product>::warp_col;
-  static constexpr int kMinBlocks = Product::kMinBlocks;
+  static constexpr int kBlockK = Product::kBlockK, kMinBlocks = Product::kMinBlocks;
 
  private:
   using ABox = typename Product::ABox;
   using BBox = typename Product::BBox;
   static constexpr bool kATransposed = Product::kATransposed, kBTransposed = Product::kBTransposed;
-  static constexpr int kBlockK = Product::kBlockK, kStages = Product::kStages;
+  static constexpr int kStages = Product::kStages;
 
  public:
   static constexpr int kSharedBytes =

@@ -100,7 +100,7 @@ class CudaKernels:
     def macro_pass(self, view: View, work: MacroPass) -> None:
         bank_stride, stride = (0, 0) if work.weights is None else work.weights.stride()[:2]
         self.module.macro_pass_bwd(
-            (self._score_path(view), self._product_path(view.rows), self._product_path(view.cols)),
+            (self._score_path(view), self._product_path(view)),
             self._matrix(view),
             blocks=list(map(_block, work.places)),
             self_similarity=work.self_similarity,
@@ -126,9 +126,11 @@ class CudaKernels:
         """Where the copy engine can read all of them, the kernels that use it."""
         return self._hopper_if(self.has_hopper and all(map(_is_aligned, operands)))
 
-    def _product_path(self, side: Side) -> Any:
-        """The same of the products that read one entry and bank of this side after another, beside the workspace."""
-        return self._hopper_if(self.has_hopper and _has_aligned_entries(side.embeddings))
+    def _product_path(self, view: View) -> Any:
+        """The same of the products that read one entry and bank of a side after another, beside the workspace: both of
+        a macro-block are one launch."""
+        sides = (view.rows.embeddings, view.cols.embeddings)
+        return self._hopper_if(self.has_hopper and all(map(_has_aligned_entries, sides)))
 
     def _hopper_if(self, condition: bool) -> Any:
         return self.module.Path.HOPPER if condition else self.module.Path.PORTABLE
