@@ -8,6 +8,7 @@ What the GPU backends do between their launches is looked at once more with the 
 import math
 from contextlib import nullcontext
 from functools import partial
+from unittest.mock import patch
 
 import host_waits
 import pytest
@@ -24,7 +25,7 @@ from bench.loss_calls import CALLS
 from contrastive_ops import distributed
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.gpu.backend import GpuBackend
-from contrastive_ops.backends.gpu.block_by_block import run_block_by_block
+from contrastive_ops.backends.gpu.kernels import MacroTiles
 from contrastive_ops.losses import _checks
 from contrastive_ops.losses._checks import check_indices
 from contrastive_ops.problem import check_scale
@@ -65,16 +66,20 @@ class NoKernels:
     def keeps_products(self, d):
         return not self.owns
 
-    def macro_grid(self, view, rows, cols, is_kept):
-        return 2, 3
+    def macro_tiles(self, view, is_kept):
+        return MacroTiles((16, 16), (16, 16, 16))
 
     def launch(self, *args):
         pass
 
-    statistics = merge = gradient = macro_gradient = macro_product = launch
+    statistics = merge = gradient = launch
 
     def macro_pass(self, view, work):
-        run_block_by_block(self, view, work)
+        """That of Triton, the only one in Python."""
+        triton_pass = pytest.importorskip("contrastive_ops.backends.triton.macro_pass")
+        arguments = pytest.importorskip("contrastive_ops.backends.triton.arguments")
+        with patch.object(triton_pass.Launch, "run", self.launch):
+            triton_pass.run_macro_pass(view, arguments.Target("sm_80", "half", "ieee"), work)
 
 
 class LaunchlessBackend(GpuBackend):

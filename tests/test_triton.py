@@ -42,7 +42,8 @@ pytest.importorskip("triton", reason="triton exists for Linux only")
 
 from contrastive_ops.backends.gpu import backend as gpu_backend
 from contrastive_ops.backends.gpu import macro
-from contrastive_ops.backends.triton import launch, tiles
+from contrastive_ops.backends.gpu.gpu_size import GpuSize
+from contrastive_ops.backends.triton import arguments, kernels, launch, tiles
 from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, score, statistics_fwd, tile, volume
 
 TILE = 64  # of the interpreter's rows in the table
@@ -69,9 +70,8 @@ def test_edges(case, dtype):
 
 @pytest.fixture
 def small_macro_blocks(monkeypatch):
-    """Blocks of 64 x 128 pairs in float32: several in both directions, the last ones cut off."""
-    monkeypatch.setattr(macro, "MACRO_ROWS", TILE)
-    monkeypatch.setattr(macro, "MACRO_BYTES", TILE * 2 * TILE * 4)
+    """Blocks of two tiles in float32: several in both directions, the last ones cut off."""
+    monkeypatch.setattr(macro, "gpu_size", lambda device: GpuSize(4, TILE * 2 * TILE * 4))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -87,7 +87,7 @@ def small_macro_blocks(monkeypatch):
     ids=str,
 )
 def test_two_levels(case, dtype, small_macro_blocks):
-    assert not launch.TritonKernels(launch.Target(tiles.INTERPRETER, "any", "ieee")).owns_rows(case.sizes[2])
+    assert not kernels.TritonKernels(arguments.Target(tiles.INTERPRETER, "any", "ieee")).owns_rows(case.sizes[2])
     check_case(case, dtype, "triton")
 
 
@@ -109,9 +109,9 @@ def test_two_levels(case, dtype, small_macro_blocks):
 def test_tensor_descriptors(case, dtype, monkeypatch):
     """What GPUs with a copy engine load by descriptors."""
     made = []
-    descriptor = launch.TensorDescriptor
-    monkeypatch.setattr(launch, "has_descriptors", lambda arch, precision: True)
-    monkeypatch.setattr(launch, "TensorDescriptor", lambda *given: made.append(given) or descriptor(*given))
+    descriptor = arguments.TensorDescriptor
+    monkeypatch.setattr(arguments, "has_descriptors", lambda arch, precision: True)
+    monkeypatch.setattr(arguments, "TensorDescriptor", lambda *given: made.append(given) or descriptor(*given))
     check_case(case, dtype, "triton")
     assert bool(made) == (case.sizes[2] % 8 == 0 and case.layout not in ("expanded", "shared_batch"))
 
@@ -161,11 +161,10 @@ def test_tiny_upstream_gradients_survive_float16():
 
 @pytest.fixture
 def small_volume_blocks(monkeypatch):
-    """Called with the banks and their dtype: blocks of one tile of rows and two of columns."""
+    """Called with the banks and their dtype: blocks of at most four tiles."""
 
     def cut(banks, dtype):
-        monkeypatch.setattr(macro, "MACRO_ROWS", TILE)
-        monkeypatch.setattr(macro, "MACRO_BYTES", TILE * 2 * TILE * dtype.itemsize * banks)
+        monkeypatch.setattr(macro, "gpu_size", lambda device: GpuSize(4, 2 * TILE * 2 * TILE * dtype.itemsize * banks))
 
     return cut
 
@@ -188,9 +187,9 @@ def test_volumes_in_macro_blocks(banks, dtype, case, small_volume_blocks):
 
 def test_volumes_by_tensor_descriptors(monkeypatch):
     made = []
-    descriptor = launch.TensorDescriptor
-    monkeypatch.setattr(launch, "has_descriptors", lambda arch, precision: True)
-    monkeypatch.setattr(launch, "TensorDescriptor", lambda *given: made.append(given) or descriptor(*given))
+    descriptor = arguments.TensorDescriptor
+    monkeypatch.setattr(arguments, "has_descriptors", lambda arch, precision: True)
+    monkeypatch.setattr(arguments, "TensorDescriptor", lambda *given: made.append(given) or descriptor(*given))
     check_volumes(Case("off_diagonal", (40, 70, 16), scale=-3.5), torch.bfloat16, "triton", 2)
     assert len(made) == 2 * 2 + 2 * 2 * 2  # rows and banks in both passes, two operands of four products
 
@@ -255,7 +254,7 @@ def test_kept_products(spare, dtype, small_macro_blocks, monkeypatch):
     m, n, d = 300, 200, 150
     launched = []
     run = launch.Launch.run
-    monkeypatch.setattr(launch.Launch, "run", lambda one: (launched.append(one), run(one)))
+    monkeypatch.setattr(launch.Launch, "run", lambda one: launched.append(one) or run(one))
     results = {}
     for backend in ("reference", "triton"):
         queries, keys = (x.requires_grad_() for x in make_pairs(m, d, dtype))
@@ -278,7 +277,7 @@ def test_one_direction_computes_every_score_once(reduction, monkeypatch):
     monkeypatch.setattr("contrastive_ops.ops.row_cross_entropy.PANEL_ROWS", 64)
     launched = []
     run = launch.Launch.run
-    monkeypatch.setattr(launch.Launch, "run", lambda one: (launched.append(one), run(one)))
+    monkeypatch.setattr(launch.Launch, "run", lambda one: launched.append(one) or run(one))
     results = {}
     for backend in ("reference", "triton"):
         queries, keys = (x.requires_grad_() for x in make_pairs(200, 150, torch.float32))
@@ -300,16 +299,19 @@ ALL_SIZES = """
     sys.path.insert(0, {tests!r})
     import torch, triton_compiled
     from triton.runtime import driver
-    from contrastive_ops.backends.gpu.kernels import LineSums, MacroBlock, Partials, plan_stripes
+    from contrastive_ops.backends.gpu.kernels import GradientSum, LineSums, MacroPass, Partials, plan_stripes
     from contrastive_ops.backends.gpu.view import Lines, view_columns, view_rows
-    from contrastive_ops.backends.triton import launch
-    from contrastive_ops.backends.gpu.macro import ALIGNMENT, macro_blocks
+    from contrastive_ops.backends.triton import kernels, launch, macro_pass
+    from contrastive_ops.backends.triton.arguments import Target
+    from contrastive_ops.backends.gpu.macro import ALIGNMENT, macro_places
     from contrastive_ops.problem import build_problem
     from contrastive_ops.relations import diagonal, off_diagonal
     from contrastive_ops.scores import Score, ScoreKind
 
     driver.set_active(triton_compiled.FakeDriver(triton_compiled.ARCHITECTURES["sm_80"].target))
-    target = launch.Target("sm_80", "half", "ieee")
+    target = Target("sm_80", "half", "ieee")
+    launches = []
+    launch.Launch.run = lambda one: launches.append(one)
     half, single = dict(dtype=torch.bfloat16, device="meta"), dict(dtype=torch.float32, device="meta")
     for m, n in ((4096, 8192), (1, 1), (1, 4097), (333, 16), (70000, 5)):
         q, k, scale = torch.empty(1, m, 48, **half), torch.empty(1, n, 48, **half), torch.empty((), **single)
@@ -320,31 +322,33 @@ ALL_SIZES = """
         score = Score(ScoreKind.VOLUME, row, col, torch.empty(1, 6, n, **single))
         volumes = problem._replace(keys=torch.empty(1, n, 3, 48, **half).transpose(1, 2), score=score)
         views.append(view_rows(volumes, Lines(None, row, row, row), Lines(None, col, col, col)))
-        launches = []
         for view in views[::2]:
-            stripes = plan_stripes(view, launch.TritonKernels(target), False)
+            stripes = plan_stripes(view, kernels.TritonKernels(target), False)
             rows, cols = (Partials(*(torch.empty(slots, 1, size, **single) for _ in range(3))) for slots, size in
                           ((stripes.num_col_stripes, m), (stripes.num_row_stripes, n)))
-            launches.append(launch.statistics_launch(view, target, stripes, rows, cols, None, False))
-        block_rows, block_cols = macro_blocks(views[2], False)[-1]
-        h, w = block_rows.stop - block_rows.start, block_cols.stop - block_cols.start
-        down, across = launch.TritonKernels(target).macro_grid(views[2], h, w, False)
-        weights = torch.empty(3, h, -(-w // ALIGNMENT) * ALIGNMENT, **half)[:, :, :w]
-        sums = LineSums(row_term=torch.empty(across, h, **single), col_term=torch.empty(down, w, **single))
-        terms = torch.empty(down * across, **single)
+            launches.append(kernels.statistics_launch(view, target, stripes, rows, cols, None, False))
+        places = macro_places(views[2], kernels.TritonKernels(target), False, False, True, True)
+        h, w = places[0].rows.stop, places[0].cols.stop
+        work = MacroPass(
+            places, False, None, torch.empty(3, h, -(-w // ALIGNMENT) * ALIGNMENT, **half), torch.empty(1, 9, **single),
+            GradientSum(torch.empty(1, m, 48, **single), q), GradientSum(torch.empty(1, 3, n, 48, **single), k),
+            LineSums(row_term=row, col_term=col), LineSums(row_term=row, col_term=col),
+        )
+        block_launches = macro_pass.MacroLaunches(views[2], target, work)
+        block_launches.run(0, places[-1])
         launches += [
-            launch.macro_gradient_launch(
-                views[2], target, MacroBlock(block_rows, block_cols, weights, None, terms, 1.0, sums)
-            ),
-            launch.merge_launch(rows, row, row),
-            launch.gradient_launch(views[0], target, q, None, row),
-            launch.gradient_launch(views[1], target, k, None, col),
+            kernels.merge_launch(rows, row, row),
+            kernels.gradient_launch(views[0], target, q, None, row),
+            kernels.gradient_launch(views[1], target, k, None, col),
         ]
         for one in launches:
             one.kernel.warmup(**one.arguments, **one.options, grid=one.grid)
     for kernel in dict.fromkeys(one.kernel for one in launches):
         print(kernel.__name__, len(kernel.device_caches[0][0]))
 """
+
+
+MACRO_KERNELS = ("macro_gradient_kernel", "macro_sums_kernel", "macro_product_kernel")
 
 
 def test_one_compilation_serves_every_size(tmp_path):
@@ -354,7 +358,7 @@ def test_one_compilation_serves_every_size(tmp_path):
     process = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
     assert process.returncode == 0, process.stderr
     found = dict(line.split() for line in process.stdout.splitlines())
-    one_each = dict.fromkeys(("merge_partials_kernel", "gradient_bwd_kernel", "macro_gradient_kernel"), "1")
+    one_each = dict.fromkeys(("merge_partials_kernel", "gradient_bwd_kernel", *MACRO_KERNELS), "1")
     assert found == {**one_each, "statistics_fwd_kernel": "2"}  # of inner products and of volumes
 
 
@@ -415,15 +419,32 @@ MUTATIONS = {
     "kept products": (
         macro_bwd,
         "macro_gradient_kernel",
-        ("kept + rows.to(tl.int64)", "kept + (rows % 64).to(tl.int64)"),
+        ("* num_rows + rows", "* num_rows + rows % 64"),
         Case("off_diagonal", (130, 300, 150)),
     ),
     # the second product of a macro-block overwrites instead of adding
     "macro-block sum": (
         macro_bwd,
-        "macro_product_kernel",
-        ("tl.load(target, mask=inside, other=0.0)", "tl.zeros((BLOCK_M, BLOCK_N), ACCUMULATOR)"),
+        "add_product",
+        (
+            "total = tl.load(target, mask=inside, other=0.0)\n    for s",
+            "total = tl.zeros((BLOCK_M, BLOCK_N), gradient.dtype.element_ty)\n    for s",
+        ),
         Case("off_diagonal", (130, 300, 150)),
+    ),
+    # all entries of the batch add to the first one's gradient
+    "entry of a gradient": (
+        macro_bwd,
+        "macro_product_kernel",
+        ("d_rows + entry.to(tl.int64) * num_rows * D", "d_rows"),
+        Case("off_diagonal", (70, 90, 150), batch=2),
+    ),
+    # products of the transposed weights with the rows of the first macro-block
+    "rows of a block": (
+        macro_bwd,
+        "add_product",
+        ("first_other + start,", "start,"),
+        Case("off_diagonal", (200, 70, 150)),
     ),
 }
 
@@ -486,7 +507,7 @@ VOLUME_MUTATIONS = {
     "slot of a row": (
         macro_bwd,
         "store_row_sums",
-        ("tl.program_id(1) * block_rows", "0 * block_rows"),
+        ("slots + tl.program_id(1) * block_rows + i", "slots + i"),
         (check_volumes_in_blocks, 2, torch.float32),
     ),
     # a distance of 0 for NaN

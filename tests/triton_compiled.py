@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 os.environ.pop("TRITON_INTERPRET", None)  # read by triton when it is imported: an interpreted kernel has no code
 
@@ -32,15 +33,19 @@ from sass import Instruction, main_loop, matching, parse_sass, run_tool
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from contrastive_ops.backends.gpu.kernels import MACRO_ROWS, LineSums, MacroBlock, Partials, plan_stripes
+from contrastive_ops.backends.gpu.kernels import GradientSum, LineSums, MacroPass, Partials, Place, plan_stripes
 from contrastive_ops.backends.gpu.view import Lines, Side, View
-from contrastive_ops.backends.triton import launch as launches
+from contrastive_ops.backends.triton import kernels as launches
 from contrastive_ops.backends.triton import tiles
+from contrastive_ops.backends.triton.arguments import Target
+from contrastive_ops.backends.triton.launch import Launch
+from contrastive_ops.backends.triton.macro_pass import MacroLaunches
 from contrastive_ops.relations import Clause, ClauseKind
 from contrastive_ops.scores import DOT, Score, ScoreKind
 
 BASELINE = Path(__file__).parent / "triton_registers.json"
 ROWS, COLUMNS, OPEN_D = 4096, 8192, 1024  # sizes nobody specialises on, and the D of rows without an end
+MACRO_ROWS, MACRO_COLUMNS = 2048, 4096  # of a block
 SMALLEST_WGMMA = 64  # rows
 
 
@@ -71,7 +76,7 @@ VARIANTS = {
     "statistics": ("both sides", "kept", "self-similarity"),
     "gradient": ("embeddings", "bias only"),
     "macro_gradient": ("block", "kept"),
-    "macro_product": ("plain", "transposed"),
+    "macro_product": ("both sides", "queries only", "K=2"),
     "volume_statistics": ("K={}",),  # the most banks of a row
     "volume_macro_gradient": ("K={}",),
 }
@@ -163,18 +168,20 @@ def cases(arch: str, *, everything: bool = False) -> Iterator[Case]:
                 yield bias_only
     for numbers in ("fp32", "fp64"):
         yield Case(arch, "merge", "sums", numbers, 1)
+        yield Case(arch, "macro_sums", "terms", numbers, 64)
 
 
 def adds_code(case: Case) -> bool:
     if case.kernel.startswith("volume"):
         return case.numbers == "fp16"  # has most to do: the factor of weights, and the end of its range
-    return case.numbers in ("bf16", "fp32") or case.variant not in ("self-similarity", "bias only")
+    repeats = ("self-similarity", "bias only", "queries only", "K=2")
+    return case.numbers in ("bf16", "fp32") or case.variant not in repeats
 
 
-def build_launch(case: Case) -> launches.Launch:
+def build_launch(case: Case) -> Launch:
     """The launch of a problem with i != j as candidates and i == j as positives."""
     precision, dtype, statistics = FORMATS[case.numbers]
-    target = launches.Target(case.arch, precision, "tf32" if precision == "tf32" else "ieee")
+    target = Target(case.arch, precision, "tf32" if precision == "tf32" else "ieee")
 
     def meta(*shape: int, dtype: torch.dtype = statistics) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
@@ -190,7 +197,7 @@ def build_launch(case: Case) -> launches.Launch:
     is_statistics, is_self = case.kernel.endswith("statistics"), case.variant == "self-similarity"
     num_cols = ROWS if is_self else COLUMNS
     keys, score = meta(1, num_cols, case.d, dtype=dtype), DOT
-    if case.kernel.startswith("volume"):
+    if case.kernel.startswith("volume") or case.banks > 1 or case.kernel == "macro_sums":
         keys = meta(1, num_cols, case.banks, case.d, dtype=dtype).transpose(1, 2)
         mixing = meta(1, case.banks * (case.banks + 1) // 2, num_cols)
         score = Score(ScoreKind.VOLUME, meta(1, ROWS), meta(1, num_cols), mixing)
@@ -203,8 +210,6 @@ def build_launch(case: Case) -> launches.Launch:
         meta() if case.numbers == "fp16" else None,
         score,
     )
-    block_rows, block_cols = slice(0, MACRO_ROWS), slice(0, 2 * MACRO_ROWS)
-    weights = meta(case.banks, block_rows.stop, block_cols.stop, dtype=dtype)
     kept = meta(1, ROWS, COLUMNS) if case.variant == "kept" else None
     if is_statistics:
         stripes = plan_stripes(view, launches.TritonKernels(target), is_self, kept is not None)
@@ -217,16 +222,38 @@ def build_launch(case: Case) -> launches.Launch:
         return launches.gradient_launch(view, target, None, meta(1, ROWS), None)
     if case.kernel == "gradient":
         return launches.gradient_launch(view, target, meta(1, ROWS, case.d, dtype=dtype), None, meta(1, ROWS))
-    if case.kernel.endswith("macro_gradient"):
-        block_kept, sums = None if kept is None else kept[0], LineSums()
-        if score is not DOT:
-            sums = LineSums(row_term=meta(64, block_rows.stop), col_term=meta(32, block_cols.stop))
-        block = MacroBlock(block_rows, block_cols, weights, block_kept, meta(256), 1.0, sums)
-        return launches.macro_gradient_launch(view, target, block)
-    is_transposed = case.variant == "transposed"
-    lines, depth = reversed(weights[0].shape) if is_transposed else weights[0].shape
-    other, gradient = meta(depth, case.d, dtype=dtype), meta(lines, case.d)
-    return launches.macro_product_launch(target, weights[0], other, gradient, is_transposed)
+    return build_macro_launch(case, view, target, kept)
+
+
+def build_macro_launch(case: Case, view: View, target: Target, kept: torch.Tensor | None) -> Launch:
+    def meta(*shape: int, dtype: torch.dtype = view.scale.dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    rows, cols = slice(0, MACRO_ROWS), slice(0, MACRO_COLUMNS)
+    place = Place(rows, cols, (MACRO_ROWS // 16, MACRO_COLUMNS // 16), 0)
+    lines, parts = LineSums(), LineSums()
+    if view.score is not DOT:
+        lines = LineSums(row_term=meta(1, ROWS), col_term=meta(1, COLUMNS))
+        parts = LineSums(row_term=meta(64, rows.stop), col_term=meta(32, cols.stop))
+    totals = meta(1, ROWS, case.d), meta(1, case.banks, COLUMNS, case.d)
+    d_rows, d_cols = (GradientSum(total, total) for total in totals)
+    work = MacroPass(
+        [place],
+        False,
+        kept,
+        meta(case.banks, rows.stop, cols.stop, dtype=view.rows.embeddings.dtype),
+        meta(1, 256),
+        d_rows,
+        None if case.variant == "queries only" else d_cols,
+        lines,
+        parts,
+    )
+    recorded: list[Launch] = []
+    with mock.patch.object(Launch, "run", lambda launch: recorded.append(launch)):
+        MacroLaunches(view, target, work).run(0, place)
+    name = case.kernel.removeprefix("volume_")
+    (found,) = (launch for launch in recorded if launch.kernel.__name__.startswith(name))
+    return found
 
 
 def compile_case(case: Case) -> Figures:

@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,32 +58,75 @@ def build_stub(folder: Path, is_amd: bool) -> ctypes.CDLL:
 def launch_all(arch: str, stub: ctypes.CDLL, is_brief: bool) -> Launched:
     """Every kernel, with and without descriptors, of one batch entry and of several, for all scores."""
     # only now, as the driver is chosen when triton is imported
-    import triton_compiled
-    from triton.runtime import driver
     from triton.tools.tensor_descriptor import TensorDescriptor
 
-    from contrastive_ops.backends.triton.launch import Launch
+    from contrastive_ops.backends.gpu import macro
+    from contrastive_ops.backends.gpu.gpu_size import GpuSize
+    from contrastive_ops.backends.triton.launch import Launch, RepeatedLaunch
 
-    driver.set_active(_driver_of(triton_compiled.ARCHITECTURES[arch].target))
+    # blocks of one tile: launches that are issued again with other numbers
+    macro.gpu_size = lambda device: GpuSize(4, 128 * 128)  # type: ignore[assignment]
+    use_stub(arch)
     kernels, descriptors = [], 0
-    run = Launch.run
+    run, run_again = Launch.run, RepeatedLaunch.run
 
-    def counting(launch: Launch) -> None:
-        nonlocal descriptors
+    def counting(launch: Launch) -> Any:
         before = stub.stub_launches()
-        run(launch)
+        compiled = run(launch)
         assert stub.stub_launches() == before + 1, f"{launch.kernel.__name__} did not reach the driver"
-        kernels.append(launch.kernel.__name__)
-        for argument in launch.arguments.values():
+        note(launch.kernel, launch.arguments.values())
+        return compiled
+
+    def counting_again(repeated: RepeatedLaunch, grid: tuple[int, int, int], changes: dict[str, Any]) -> None:
+        is_first, before = repeated.compiled is None, stub.stub_launches()
+        run_again(repeated, grid, changes)
+        assert stub.stub_launches() == before + 1, f"{repeated.launch.kernel.__name__} did not reach the driver again"
+        if not is_first:
+            note(repeated.launch.kernel, repeated.values)
+
+    def note(kernel: Any, arguments: Iterable[Any]) -> None:
+        nonlocal descriptors
+        kernels.append(kernel.__name__)
+        for argument in arguments:
             if isinstance(argument, TensorDescriptor):
                 descriptors += 1
                 _check_reach(argument)
 
     Launch.run = counting  # type: ignore[method-assign]
+    RepeatedLaunch.run = counting_again  # type: ignore[method-assign]
     for numbers in ("bf16",) if is_brief else ("bf16", "tf32", "fp64"):
         _solve_problems(arch, numbers, is_brief)
     maps = 0 if arch.startswith("gfx") else stub.stub_tensor_maps()
     return Launched(kernels, descriptors, maps)
+
+
+def use_stub(arch: str) -> None:
+    """Triton's driver is its own on the stub library, with the architecture that is asked for."""
+    import triton_compiled
+    from triton.runtime import driver
+
+    driver.set_active(_driver_of(triton_compiled.ARCHITECTURES[arch].target))
+
+
+def backend_on_stub(arch: str, numbers: str) -> Any:
+    """The backend for tensors of any device, which no kernel touches."""
+    import triton_compiled
+
+    from contrastive_ops.backends.triton import TritonBackend
+    from contrastive_ops.backends.triton.arguments import Target
+    from contrastive_ops.backends.triton.kernels import TritonKernels
+
+    precision, *_ = triton_compiled.FORMATS[numbers]
+    target = Target(arch, precision, "tf32" if precision == "tf32" else "ieee")
+
+    class OnStub(TritonBackend):
+        def reasons(self, problem: Any) -> list[str]:
+            return []
+
+        def kernels(self, problem: Any) -> TritonKernels:
+            return TritonKernels(target)
+
+    return OnStub()
 
 
 def _driver_of(target: Any) -> Any:
@@ -113,20 +157,9 @@ def _solve_problems(arch: str, numbers: str, is_brief: bool) -> None:
 
     from contrastive_ops import clip_loss, diagonal, gram_loss, nt_xent, same, similarity_statistics
     from contrastive_ops.backends import BACKENDS
-    from contrastive_ops.backends.triton import TritonBackend
-    from contrastive_ops.backends.triton.launch import Target, TritonKernels
 
-    precision, dtype, _ = triton_compiled.FORMATS[numbers]
-    target = Target(arch, precision, "tf32" if precision == "tf32" else "ieee")
-
-    class OnStub(TritonBackend):
-        def reasons(self, problem: Any) -> list[str]:
-            return []
-
-        def kernels(self, problem: Any) -> TritonKernels:
-            return TritonKernels(target)
-
-    BACKENDS["triton"] = OnStub()
+    _, dtype, _ = triton_compiled.FORMATS[numbers]
+    BACKENDS["triton"] = backend_on_stub(arch, numbers)
 
     def leaf(*shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, requires_grad=True)

@@ -23,30 +23,42 @@ def store_col_sums(slots, values, j, block_cols):
 
 
 @triton.jit(
-    do_not_specialize=["num_rows", "num_cols", "first_row", "first_col", "block_rows", "block_cols", "d_scale_weight"]
+    do_not_specialize=[
+        "num_rows",
+        "num_cols",
+        "entry",
+        "first_row",
+        "first_col",
+        "block_rows",
+        "block_cols",
+        "first_term",
+        "d_scale_weight",
+    ]
 )
 def macro_gradient_kernel(
-    row_data,  # [1, M, D]: one batch entry
+    row_data,  # [B, M, D]
     row_strides,  # Strides, or () with descriptors
-    col_data,  # [1, N, K, D]
+    col_data,  # [B, N, K, D]
     col_strides,
-    score,  # Score of this batch entry
+    score,  # Score
     scale,  # []
     unit,  # [] or None, as in gradient_bwd_kernel
-    row_lines,  # Lines of this batch entry
+    row_lines,  # Lines
     col_lines,
     candidates,
     positives,
-    kept,  # [M, N] statistics dtype: <q_i, k_j> from the score pass, or None
+    kept,  # [B, M, N] statistics dtype: <q_i, k_j> from the score pass, or None
     weights_block,  # [K, block_rows, block_cols] of the embeddings' dtype, or None
     bank_stride,  # of weights_block
     row_stride,
-    d_scale,  # [programs] partial sums of dS_ij score_ij, or None
+    d_scale,  # partial sums of dS_ij score_ij, or None
     d_scale_weight,  # what a pair of this block counts in d_scale
-    sums,  # LineSums: a slot [block_rows] for each tile of columns, [block_cols] for each tile of rows
+    parts,  # LineSums: a slot [block_rows] for each tile of columns, [block_cols] for each tile of rows
     num_rows,
     num_cols,
     D,
+    entry,  # of the batch
+    first_term,  # of the [programs] numbers in d_scale
     first_row,
     first_col,
     block_rows,  # rows of the macro-block: a multiple of BLOCK_M, or up to the end of the matrix
@@ -63,19 +75,19 @@ def macro_gradient_kernel(
     col_start = first_col + tl.program_id(1) * BLOCK_N
     rows = row_start + tl.arange(0, BLOCK_M)
     cols = col_start + tl.arange(0, BLOCK_N)
-    batch = tl.program_id(2)  # 0: the pointers are those of the batch entry
     ACCUMULATOR: tl.constexpr = scale.dtype.element_ty
     unit_value = tl.load(unit) if unit is not None else 1.0
     if kept is not None:
         inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
-        dots = (tl.load(kept + rows.to(tl.int64)[:, None] * num_cols + cols[None, :], mask=inside, other=0.0),)
+        lines = entry.to(tl.int64) * num_rows + rows
+        dots = (tl.load(kept + lines[:, None] * num_cols + cols[None, :], mask=inside, other=0.0),)
     else:
         dots = products(
             row_data,
             row_strides,
             col_data,
             col_strides,
-            batch,
+            entry,
             row_start,
             num_rows,
             col_start,
@@ -88,8 +100,8 @@ def macro_gradient_kernel(
             PRECISION,
             ACCUMULATOR,
         )
-    coordinates = score_coordinates(score, dots, batch, cols, num_cols)
-    values = score_value(score, coordinates, batch, rows, num_rows, cols, num_cols)
+    coordinates = score_coordinates(score, dots, entry, cols, num_cols)
+    values = score_value(score, coordinates, entry, rows, num_rows, cols, num_cols)
     ds = score_gradient(
         values,
         tl.load(scale),
@@ -98,7 +110,7 @@ def macro_gradient_kernel(
         col_lines,
         candidates,
         positives,
-        batch,
+        entry,
         row_start,
         rows,
         num_rows,
@@ -110,53 +122,211 @@ def macro_gradient_kernel(
     )
     if d_scale is not None:
         program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        tl.store(d_scale + program, tl.sum(ds * values) * (d_scale_weight / unit_value))
-    i, j = rows - first_row, cols - first_col
-    slopes, by_row_term, by_col_term = score_slopes(score, coordinates, ds, batch, rows, num_rows, cols, num_cols)
-    store_row_sums(sums.row_bias, ds, i, block_rows)
-    store_col_sums(sums.col_bias, ds, j, block_cols)
-    store_row_sums(sums.row_term, by_row_term, i, block_rows)
-    store_col_sums(sums.col_term, by_col_term, j, block_cols)
+        tl.store(d_scale + (first_term + program), tl.sum(ds * values) * (d_scale_weight / unit_value))
+    i = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)  # within the block
+    j = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    slopes, by_row_term, by_col_term = score_slopes(score, coordinates, ds, entry, rows, num_rows, cols, num_cols)
+    store_row_sums(parts.row_bias, ds, i, block_rows)
+    store_col_sums(parts.col_bias, ds, j, block_cols)
+    store_row_sums(parts.row_term, by_row_term, i, block_rows)
+    store_col_sums(parts.col_term, by_col_term, j, block_cols)
     if weights_block is not None:
         targets = weights_block + (i[:, None] * row_stride + j[None, :])  # of a workspace that 31 bits count
         inside = (i < block_rows)[:, None] & (j < block_cols)[None, :]
         for s in tl.static_range(len(slopes)):
-            weights = bank_weights(score, slopes, s, batch, cols, num_cols, weights_block.dtype.element_ty)
+            weights = bank_weights(score, slopes, s, entry, cols, num_cols, weights_block.dtype.element_ty)
             tl.store(targets + s * bank_stride, weights, mask=inside)
 
 
-@triton.jit(do_not_specialize=["size", "depth"])
-def macro_product_kernel(
-    weights_data,  # [1, size, depth], with TRANSPOSED [1, depth, size]: a macro-block of one bank
-    weights_strides,  # Strides, or () with descriptors
-    other_data,  # [1, depth, D]: the part of the other side that it covers
+@triton.jit
+def add_product(
+    gradient,  # [lines, D] statistics dtype, contiguous: of one entry and bank
+    weights_data,
+    weights_strides,
+    other_data,
     other_strides,
-    gradient,  # [size, D] statistics dtype, contiguous: accumulated into
+    entry,
+    first_bank,
+    tile,
+    first_line,  # of the macro-block in the gradient
     size,
+    first_other,  # and in the other side
     depth,
     D,
+    BANKS: tl.constexpr,  # that are added up
+    OTHER_BANKS: tl.constexpr,  # that the other side has
     TRANSPOSED: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,  # columns of the gradient
-    BLOCK_K: tl.constexpr,  # depth: lines of the other side
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """gradient += weights other, or weights^T other. Macro-blocks follow one another on the stream: one order of
-    sums."""
-    first, first_d = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N
-    batch = tl.program_id(2)  # 0
-    ACCUMULATOR: tl.constexpr = gradient.dtype.element_ty
-    i, d = tl.arange(0, BLOCK_M), first_d + tl.arange(0, BLOCK_N)
-    target = gradient + first.to(tl.int64) * D + (i[:, None] * D + d[None, :])
-    inside = (first + i < size)[:, None] & (d < D)[None, :]
-    accumulated = tl.load(target, mask=inside, other=0.0)
-    for start in range(0, depth, BLOCK_K):
-        if TRANSPOSED:
-            tile = tl.trans(
-                load_rows(weights_data, weights_strides, batch, start, depth, first, size, BLOCK_K, BLOCK_M)
+    """gradient += sum_s weights^s other^s, or sum_s weights^s^T other^s, in one tile of the gradient."""
+    first, first_d = tile * BLOCK_M, tl.program_id(1) * BLOCK_N
+    i, d = first + tl.arange(0, BLOCK_M), first_d + tl.arange(0, BLOCK_N)
+    target = gradient + (first_line + i).to(tl.int64)[:, None] * D + d[None, :]
+    inside = (i < size)[:, None] & (d < D)[None, :]
+    total = tl.load(target, mask=inside, other=0.0)
+    for s in range(first_bank, first_bank + BANKS):
+        for start in range(0, depth, BLOCK_K):
+            if TRANSPOSED:
+                weights = tl.trans(
+                    load_rows(weights_data, weights_strides, s, start, depth, first, size, BLOCK_K, BLOCK_M)
+                )
+            else:
+                weights = load_rows(weights_data, weights_strides, s, first, size, start, depth, BLOCK_M, BLOCK_K)
+            other = load_rows(
+                other_data,
+                other_strides,
+                entry,
+                first_other + start,
+                first_other + depth,
+                first_d,
+                D,
+                BLOCK_K,
+                BLOCK_N,
+                s,
+                OTHER_BANKS,
             )
-        else:
-            tile = load_rows(weights_data, weights_strides, batch, first, size, start, depth, BLOCK_M, BLOCK_K)
-        other_tile = load_rows(other_data, other_strides, batch, start, depth, first_d, D, BLOCK_K, BLOCK_N)
-        accumulated = tl.dot(tile, other_tile, accumulated, input_precision=PRECISION, out_dtype=ACCUMULATOR)
-    tl.store(target, accumulated, mask=inside)
+            total = tl.dot(weights, other, total, input_precision=PRECISION, out_dtype=total.dtype)
+    tl.store(target, total, mask=inside)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "num_rows",
+        "num_cols",
+        "entry",
+        "first_row",
+        "first_col",
+        "block_rows",
+        "block_cols",
+        "row_tiles",
+        "col_tiles",
+    ]
+)
+def macro_product_kernel(
+    weights_data,  # [K, block_rows, block_cols]: a macro-block, for tiles of BLOCK_M x BLOCK_K
+    weights_strides,  # Strides, or () with descriptors
+    transposed_data,  # the same, for tiles of BLOCK_K x BLOCK_M
+    transposed_strides,
+    row_data,  # [B, M, D]
+    row_strides,
+    col_data,  # [B, N, K, D]
+    col_strides,
+    d_rows,  # [B, M, D] statistics dtype, contiguous: accumulated into; or None
+    d_cols,  # [B, K, N, D] likewise
+    num_rows,
+    num_cols,
+    D,
+    entry,  # of the batch
+    first_row,
+    first_col,
+    block_rows,  # a multiple of BLOCK_K, or up to the end of the matrix
+    block_cols,
+    row_tiles,  # programs along the block's rows; then, for every bank, those along its columns
+    col_tiles,
+    BANKS: tl.constexpr,  # K
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,  # columns of the gradients
+    BLOCK_K: tl.constexpr,  # lines of the other side in a step
+):
+    """d_rows += sum_s weights^s cols^s and d_cols^s += weights^s^T rows. Macro-blocks follow one another on the stream:
+    one order of sums."""
+    tile = tl.program_id(0)
+    if d_rows is not None:
+        if tile < row_tiles:
+            add_product(
+                d_rows + entry.to(tl.int64) * num_rows * D,
+                weights_data,
+                weights_strides,
+                col_data,
+                col_strides,
+                entry,
+                0,
+                tile,
+                first_row,
+                block_rows,
+                first_col,
+                block_cols,
+                D,
+                BANKS,
+                BANKS,
+                False,
+                PRECISION,
+                BLOCK_M,
+                BLOCK_N,
+                BLOCK_K,
+            )
+    if d_cols is not None:
+        if tile >= row_tiles:
+            bank = (tile - row_tiles) // col_tiles
+            add_product(
+                d_cols + (entry.to(tl.int64) * BANKS + bank) * num_cols * D,
+                transposed_data,
+                transposed_strides,
+                row_data,
+                row_strides,
+                entry,
+                bank,
+                (tile - row_tiles) % col_tiles,
+                first_col,
+                block_cols,
+                first_row,
+                block_rows,
+                D,
+                1,
+                1,
+                True,
+                PRECISION,
+                BLOCK_M,
+                BLOCK_N,
+                BLOCK_K,
+            )
+
+
+@triton.jit
+def add_parts(line, parts, batch_start, first, size, num_parts, BLOCK: tl.constexpr):
+    """line += the sum over its slots, in their order."""
+    if line is not None:
+        i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        target = line + (batch_start + first + i)
+        total = tl.zeros((BLOCK,), line.dtype.element_ty)
+        for slot in range(num_parts):
+            total += tl.load(parts + slot * size + i, mask=i < size, other=0.0)
+        tl.store(target, tl.load(target, mask=i < size, other=0.0) + total, mask=i < size)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "num_rows",
+        "num_cols",
+        "entry",
+        "first_row",
+        "first_col",
+        "block_rows",
+        "block_cols",
+        "row_parts",
+        "col_parts",
+    ]
+)
+def macro_sums_kernel(
+    lines,  # LineSums [B, M] and [B, N]: accumulated into
+    parts,  # LineSums of the macro-block, as in macro_gradient_kernel
+    num_rows,
+    num_cols,
+    entry,
+    first_row,
+    first_col,
+    block_rows,
+    block_cols,
+    row_parts,  # slots of a line of rows
+    col_parts,
+    BLOCK: tl.constexpr,
+):
+    row_start, col_start = entry.to(tl.int64) * num_rows, entry.to(tl.int64) * num_cols
+    add_parts(lines.row_bias, parts.row_bias, row_start, first_row, block_rows, row_parts, BLOCK)
+    add_parts(lines.col_bias, parts.col_bias, col_start, first_col, block_cols, col_parts, BLOCK)
+    add_parts(lines.row_term, parts.row_term, row_start, first_row, block_rows, row_parts, BLOCK)
+    add_parts(lines.col_term, parts.col_term, col_start, first_col, block_cols, col_parts, BLOCK)

@@ -33,7 +33,7 @@ def load_rows(
     D,
     BLOCK: tl.constexpr,
     BLOCK_D: tl.constexpr,
-    bank: tl.constexpr = 0,
+    bank=0,
     BANKS: tl.constexpr = 1,
 ):
     """[BLOCK, BLOCK_D] of one bank, zeros outside: a masked weight then never meets a NaN beyond the end."""
@@ -46,7 +46,7 @@ def load_rows(
     else:
         rows = start + tl.arange(0, BLOCK)
         d = d_start + tl.arange(0, BLOCK_D)
-        first = batch.to(tl.int64) * strides.batch + tl.full((), bank, tl.int64) * strides.bank
+        first = tl.cast(batch, tl.int64) * strides.batch + tl.cast(bank, tl.int64) * strides.bank
         row_offsets = first + rows.to(tl.int64) * strides.row
         mask = (rows < size)[:, None] & (d < D)[None, :]
         return tl.load(data + row_offsets[:, None] + d[None, :], mask=mask, other=0.0)

@@ -13,10 +13,10 @@ from contrastive_ops.backends.gpu.kernels import (
     GradientSum,
     LineSums,
     MacroPass,
+    MacroTiles,
     Partials,
     Place,
     Stripes,
-    ceil_div,
 )
 from contrastive_ops.backends.gpu.view import Lines, Side, View
 from contrastive_ops.relations import Clause
@@ -51,9 +51,9 @@ class CudaKernels:
     def score_tile(self, view: View, self_similarity: bool, keeps: bool) -> tuple[int, int]:
         return self._tile(self._score_path(view), view)
 
-    def macro_grid(self, view: View, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
-        block_m, block_n = self._tile(self.module.Path.PORTABLE if is_kept else self._score_path(view), view)
-        return ceil_div(rows, block_m), ceil_div(cols, block_n)
+    def macro_tiles(self, view: View, is_kept: bool) -> MacroTiles:
+        scores = self._tile(self.module.Path.PORTABLE if is_kept else self._score_path(view), view)
+        return MacroTiles(scores, self.module.product_tile(self._product_path(view), self.dtype))
 
     def statistics(
         self,

@@ -8,9 +8,7 @@ from torch import Tensor
 
 from contrastive_ops.backends.gpu.view import View
 
-MACRO_BYTES = 16 * 1024 * 1024  # weights of a macro-block: less than half of the second-level cache of every GPU listed
 MAX_STRIPES = 32  # of rows and of columns in the score pass: 1024 programs, and partials of 256 bytes a line
-MACRO_ROWS = 2048  # and 4096 columns in half precision with one bank: enough programs for all products of a block
 
 
 class Partials(NamedTuple):
@@ -44,17 +42,11 @@ class LineSums(NamedTuple):
     col_term: Tensor | None = None  # sum_i dS_ij d score_ij / d col_term_j
 
 
-class MacroBlock(NamedTuple):
-    """The pairs `rows` x `cols` of one batch entry, and where their part of the gradient goes."""
+class MacroTiles(NamedTuple):
+    """What one program of each launch of a macro-block takes."""
 
-    rows: slice
-    cols: slice
-    # [K, rows, cols] of the workspace, dtype of the embeddings: weights^s_ij = unit * dS_ij d score_ij / d <q_i, k^s_j>
-    weights: Tensor | None
-    kept: Tensor | None  # [M, N]: <q_i, k_j> from the score pass, which spare the product
-    d_scale: Tensor | None  # [programs]: partial sums of dS_ij score_ij
-    d_scale_weight: float  # what a pair of this block counts in d_scale
-    sums: LineSums  # of inner products none: their biases' gradients come from `Kernels.gradient`
+    scores: tuple[int, int]  # rows, columns of the block
+    products: tuple[int, int, int]  # lines and columns of a gradient, lines of the other side in a step
 
 
 class Place(NamedTuple):
@@ -62,7 +54,7 @@ class Place(NamedTuple):
 
     rows: slice
     cols: slice
-    grid: tuple[int, int]  # its tiles, as `Kernels.macro_grid` says
+    grid: tuple[int, int]  # its tiles of scores
     first_term: int  # where its numbers start among those of an entry in `d_scale`
 
 
@@ -74,7 +66,10 @@ class GradientSum(NamedTuple):
 
 
 class MacroPass(NamedTuple):
-    """A gradient pass in two levels: its blocks, and the memory that it fills, uninitialised; None: not wanted."""
+    """A gradient pass in two levels: its blocks, and the memory that it fills, uninitialised; None: not wanted.
+
+    weights^s_ij = unit * dS_ij d score_ij / d <q_i, k^s_j>
+    """
 
     places: list[Place]  # in the order of the sums
     self_similarity: bool  # on and above the diagonal, dS of both roles of a pair: those below are mirror images
@@ -95,7 +90,7 @@ class Kernels(Protocol):
     without `kept`, and without weights where no embeddings' gradient is wanted.
     """
 
-    max_stripes: int  # of rows and of columns in the score pass; results do not depend on the GPU
+    max_stripes: int  # of rows and of columns in the score pass; statistics do not depend on the GPU
 
     def score_tile(self, view: View, self_similarity: bool, keeps: bool) -> tuple[int, int]:
         """Rows and columns of a tile of the score pass, which may keep products; squares in self-similarity."""
@@ -107,9 +102,9 @@ class Kernels(Protocol):
         """Whether reading <q_i, k_j> back costs less than computing it again; then `statistics` and `macro_pass` take
         `kept`. Asked of inner products."""
 
-    def macro_grid(self, view: View, rows: int, cols: int, is_kept: bool) -> tuple[int, int]:
-        """Tiles down the rows and across the columns of a macro-block of this size: each leaves one number in
-        `d_scale`, in row-major order, and its part of the lines' sums in a slot."""
+    def macro_tiles(self, view: View, is_kept: bool) -> MacroTiles:
+        """Of the two launches of a macro-block. Each tile of scores leaves one number in `d_scale`, in row-major order,
+        and its part of the lines' sums in a slot."""
 
     def statistics(
         self,

@@ -6,15 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from contrastive_ops.backends.gpu.kernels import (
-    MACRO_BYTES,
-    MACRO_ROWS,
-    GradientSum,
-    Kernels,
-    LineSums,
-    MacroPass,
-    Place,
-)
+from contrastive_ops.backends.gpu.gpu_size import gpu_size
+from contrastive_ops.backends.gpu.kernels import GradientSum, Kernels, LineSums, MacroPass, Place, ceil_div
+from contrastive_ops.backends.gpu.macro_plan import MacroMatrix, block_size
 from contrastive_ops.backends.gpu.view import View
 
 ALIGNMENT = 16  # numbers that rows are apart: twice what copy engines want, and all that a compiler asks of a stride
@@ -33,15 +27,15 @@ def macro_gradients(
 ) -> Tensor | None:
     """Macro-block after macro-block; all memory is allocated here. Returns the terms of dscale, if it is wanted."""
     new = view.scale.new_empty
-    places = _places(view, kernels, self_similarity, kept is not None)
+    of_queries, of_keys = totals.queries is not None, totals.keys is not None
+    places = macro_places(view, kernels, self_similarity, kept is not None, of_queries, of_keys)
     height, width = max(_length(x.rows) for x in places), max(_length(x.cols) for x in places)
-    wants_products = totals.queries is not None or totals.keys is not None
     stride = -(-width // ALIGNMENT) * ALIGNMENT
     work = MacroPass(
         places,
         self_similarity,
         kept,
-        view.rows.embeddings.new_empty((view.num_banks, height, stride)) if wants_products else None,
+        view.rows.embeddings.new_empty((view.num_banks, height, stride)) if of_queries or of_keys else None,
         new((view.sizes[0], _end_of_terms(places[-1]))) if wants_scale else None,
         _gradient_sum(totals.queries, view),
         _gradient_sum(totals.keys, view),
@@ -52,31 +46,34 @@ def macro_gradients(
     return work.d_scale
 
 
-def macro_blocks(view: View, self_similarity: bool) -> list[tuple[slice, slice]]:
-    """The blocks of dS in the order of their sums: squares on and above the diagonal in self-similarity, where both
-    sides are cut alike. A score of more products has narrower ones, of whole tiles."""
-    _, m, n, _ = view.sizes
-    height = MACRO_ROWS
-    widest = MACRO_BYTES // (view.rows.embeddings.itemsize * height * len(view.cols.banks))
-    width = height if self_similarity else 1 << (widest.bit_length() - 1)
-    return [
-        (slice(i, min(i + height, m)), slice(j, min(j + width, n)))
-        for i in range(0, m, height)
-        for j in range(i if self_similarity else 0, n, width)
-    ]
-
-
-def _places(view: View, kernels: Kernels, self_similarity: bool, is_kept: bool) -> list[Place]:
-    grids: dict[tuple[int, int], tuple[int, int]] = {}  # of the few sizes that there are
+def macro_places(
+    view: View, kernels: Kernels, self_similarity: bool, is_kept: bool, of_queries: bool, of_keys: bool
+) -> list[Place]:
+    """The blocks of dS in the order of their sums: squares on and above the diagonal in self-similarity."""
+    _, m, n, d = view.sizes
+    tiles = kernels.macro_tiles(view, is_kept)
+    matrix = MacroMatrix(
+        m,
+        n,
+        d,
+        view.num_banks,
+        view.rows.embeddings.itemsize,
+        self_similarity,
+        is_kept,
+        of_queries,
+        of_keys,
+        tiles,
+        gpu_size(view.scale.device),
+    )
+    height, width = block_size(matrix)
     places: list[Place] = []
     first_term = 0
-    for rows, cols in macro_blocks(view, self_similarity):
-        size = (rows.stop - rows.start, cols.stop - cols.start)
-        grid = grids.get(size)
-        if grid is None:
-            grid = grids[size] = kernels.macro_grid(view, *size, is_kept)
-        places.append(Place(rows, cols, grid, first_term))
-        first_term += grid[0] * grid[1]
+    for i in range(0, m, height):
+        for j in range(i if self_similarity else 0, n, width):
+            rows, cols = slice(i, min(i + height, m)), slice(j, min(j + width, n))
+            grid = ceil_div(_length(rows), tiles.scores[0]), ceil_div(_length(cols), tiles.scores[1])
+            places.append(Place(rows, cols, grid, first_term))
+            first_term += grid[0] * grid[1]
     return places
 
 

@@ -44,7 +44,8 @@ class TritonBackend(GpuBackend):
 
     def kernels(self, problem: Problem) -> Kernels:
         # imports triton, which a process that never uses this backend need not do
-        from contrastive_ops.backends.triton.launch import Target, TritonKernels
+        from contrastive_ops.backends.triton.arguments import Target
+        from contrastive_ops.backends.triton.kernels import TritonKernels
 
         dtype, device = problem.queries.dtype, problem.queries.device
         if device.type == "cpu":

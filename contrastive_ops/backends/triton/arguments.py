@@ -1,0 +1,100 @@
+"""What kernels are called with: the score matrix, the score, and embeddings by pointers or by descriptors."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from contrastive_ops.backends.gpu.view import View
+from contrastive_ops.backends.triton.tiles import has_descriptors
+from contrastive_ops.relations import Clause
+from contrastive_ops.triton_kernels import relation, score
+from contrastive_ops.triton_kernels.tile import Strides
+
+
+class Target(NamedTuple):
+    """What the kernels are compiled for."""
+
+    arch: str
+    precision: str  # in the tile table: half, tf32, fp32 or fp64
+    input_precision: str  # of tl.dot
+
+
+def matrix_arguments(view: View, target: Target, block_m: int, block_n: int, block_d: int) -> dict[str, Any]:
+    """The arguments that describe the score matrix, the same for every kernel."""
+    _, m, n, d = view.sizes
+    rows, cols = sides_by_line(view)
+    return {
+        **embedding_arguments(target, {"row": (rows, block_m, block_d), "col": (cols, block_n, block_d)}),
+        "scale": view.scale,
+        "row_lines": view.rows.lines,
+        "col_lines": view.cols.lines,
+        "candidates": tuple(map(_clause, view.candidates)),
+        "positives": tuple(map(_clause, view.positives)),
+        "num_rows": m,
+        "num_cols": n,
+        "D": d,
+    }
+
+
+def sides_by_line(view: View) -> tuple[Tensor, Tensor]:
+    """Rows `[B, M, D]` and columns `[B, N, D]`, those of several banks `[B, N, K, D]`."""
+    columns = view.cols.embeddings.transpose(1, 2) if view.num_banks > 1 else view.cols.banks[0]
+    return view.rows.embeddings, columns
+
+
+def score_arguments(view: View) -> dict[str, Any]:
+    """What is made of the products with the columns' banks, for the kernels of any score."""
+    kind, row_term, col_term, mixing, absolute = view.score
+    constants = tl.constexpr(int(kind)), tl.constexpr(absolute)
+    return {
+        "score": score.Score(constants[0], row_term, col_term, mixing, constants[1]),
+        "BANKS": view.num_banks,
+    }
+
+
+def embedding_arguments(target: Target, sides: dict[str, tuple[Tensor, int, int]]) -> dict[str, Any]:
+    """`<name>_data` and `<name>_strides` of sides `[B, size, D]` or `[B, size, K, D]`, each with the lines and columns
+    of its tile: descriptors where the copy engine can read all of them, else pointers."""
+    use_descriptors = has_descriptors(target.arch, target.precision) and all(
+        _is_aligned(x) for x, _, _ in sides.values()
+    )
+    arguments: dict[str, Any] = {}
+    for name, (side, block, block_d) in sides.items():
+        batch, row, bank = _strides(side)
+        if use_descriptors:
+            # no stride may be 0, also where there is but one entry
+            batch = batch or side.shape[1] * row
+            bank_strides, banks = ([bank], [1]) if side.dim() == 4 else ([], [])
+            strides, tile = [batch, row, *bank_strides, 1], [1, block, *banks, block_d]
+            arguments[f"{name}_data"] = TensorDescriptor(side, list(side.shape), strides, tile)
+            arguments[f"{name}_strides"] = ()
+        else:
+            arguments[f"{name}_data"] = side
+            arguments[f"{name}_strides"] = Strides(batch, row, bank)
+    return arguments
+
+
+def _strides(side: Tensor) -> Strides:
+    """What a single batch entry does not use must not decide how loads are compiled."""
+    return Strides(side.stride(0) if side.shape[0] > 1 else 0, side.stride(1), side.stride(2) if side.dim() == 4 else 0)
+
+
+def _is_aligned(side: Tensor) -> bool:
+    """Whether the copy engine can read it: address and strides are multiples of 16 bytes, nothing is used twice."""
+    batch, row, bank = _strides(side)
+    is_shared = row < side.shape[-1] or (batch == 0 and side.shape[0] > 1)
+    return not is_shared and all(
+        number % 16 == 0 for number in (side.data_ptr(), *(x * side.itemsize for x in (batch, row, bank)))
+    )
+
+
+def _clause(clause: Clause) -> relation.DiagonalClause | relation.IdsClause:
+    kind = tl.constexpr(int(clause.kind))
+    if clause.row_ids is None or clause.col_ids is None:
+        return relation.DiagonalClause(kind, clause.offset)
+    strides = [ids.shape[1] if ids.shape[0] > 1 else 0 for ids in (clause.row_ids, clause.col_ids)]
+    return relation.IdsClause(kind, clause.row_ids, clause.col_ids, *strides)
