@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.predict.candidates import KERNELS
-from bench.predict.gpus import BY_ARCH
+from bench.predict.gpus import BY_ARCH, GPUS
 from bench.predict.launches import OBJECTIVES, PRECISIONS
 from bench.predict.prediction import Prediction, best_candidate, predict
 from contrastive_ops.backends.triton.tiles import find_tile
@@ -36,6 +36,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--arch", choices=list(BY_ARCH), help="one architecture; all by default")
+    parser.add_argument("--gpu", choices=[gpu.name for gpu in GPUS], help="one GPU")
     parser.add_argument("--n", type=int, action="append", help="pairs; may be repeated; 16384 and 65536 by default")
     parser.add_argument("--d", type=int, action="append", help="may be repeated; 256, 512 and 1024 by default")
     parser.add_argument("--dtype", choices=list(PRECISIONS), default="bfloat16")
@@ -50,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parse_arguments(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     gpus = [BY_ARCH[parsed.arch]] if parsed.arch else list(BY_ARCH.values())
+    if parsed.gpu:
+        gpus = [gpu for gpu in GPUS if gpu.name == parsed.gpu]
     if parsed.l2 == "nominal":
         gpus = [gpu._replace(l2=gpu.l2_nominal) for gpu in gpus]
     shapes = list(itertools.product(parsed.n or (16384, 65536), parsed.d or (256, 512, 1024)))
@@ -73,11 +76,11 @@ def print_summary(console: Console, found: list[Prediction]) -> None:
     table = Table(title=f"PREDICTED: {found[0].objective}, {found[0].dtype}, forward + backward", title_justify="left")
     for heading in ("GPU", "N", "D"):
         table.add_column(heading)
-    for heading in ("time", "no overlap", "share of peak", "no overlap", "3 products", "launches take the host"):
+    for heading in ("GPU", "no overlap", "share of peak", "no overlap", "3 products", "host"):
         table.add_column(heading, justify="right")
-    table.add_column("bounds, by pass")
+    table.add_column("sum of parts, ms, the largest first")
+    table.add_column("bound")
     for x in found:
-        bounds = ", ".join(f"{p.name.split(',')[0].split(': ')[-1]} {p.bound}" for p in x.passes if p.kernel)
         table.add_row(
             f"{x.gpu.name} ({x.gpu.arch})",
             str(x.n),
@@ -88,9 +91,15 @@ def print_summary(console: Console, found: list[Prediction]) -> None:
             f"{x.share_without_overlap:.2f}",
             f"{x.effective_flops / x.seconds / 1e12:.0f} TFLOP/s",
             f"{x.host_seconds * 1e3:.2f} ms",
-            bounds,
+            sum_of_parts(x),
+            x.bound,
         )
     console.print(table)
+
+
+def sum_of_parts(x: Prediction) -> str:
+    parts = sorted(((seconds, name) for name, seconds in x.parts.items()), reverse=True)
+    return " + ".join(f"{name} {seconds * 1e3:.2f}" for seconds, name in parts if seconds >= 0.005e-3)
 
 
 def markdown(found: list[Prediction]) -> list[str]:

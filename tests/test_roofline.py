@@ -10,8 +10,10 @@ from bench.predict.candidates import candidate_tiles, replaced_tile
 from bench.predict.gpus import BY_ARCH, GPUS, gpu_of_device
 from bench.predict.launch_costs import launch_cost, rows_of_a_thread
 from bench.predict.launches import step_launches
-from bench.predict.prediction import predict, resource_seconds
-from contrastive_ops.backends.gpu.kernels import MACRO_ROWS
+from bench.predict.prediction import bounding_parts, predict, resource_seconds
+from contrastive_ops.backends.gpu.gpu_size import GpuSize
+from contrastive_ops.backends.gpu.kernels import MacroTiles
+from contrastive_ops.backends.gpu.macro_plan import MacroMatrix, block_size
 from contrastive_ops.backends.triton.tiles import Tile, find_tile
 
 H100 = BY_ARCH["sm_90"]
@@ -20,14 +22,14 @@ KERNEL_TILES = {"statistics": Tile(64, 32, 0, 4, 1), "gradient": Tile(64, 32, 0,
 
 
 def flops(objective, n, d, workspace_bytes=0):
-    launches = step_launches(objective, "sm_90", n, d, "bfloat16", workspace_bytes)
+    launches = step_launches(objective, H100, n, d, "bfloat16", workspace_bytes)
     return sum(launch_cost(launch, H100).flops for launch in launches)
 
 
 def costs_with(kernel, tile, n, d, gpu=H100, objective="clip"):
     """Costs of the launches of one kernel with a tile of the test's own."""
     with replaced_tile(kernel, gpu.arch, "half", tile):
-        launches = step_launches(objective, gpu.arch, n, d, "bfloat16", workspace_bytes=0)
+        launches = step_launches(objective, gpu, n, d, "bfloat16", workspace_bytes=0)
     return [launch_cost(launch, gpu) for launch in launches if launch.kernel.__name__.startswith(kernel)]
 
 
@@ -63,8 +65,12 @@ def test_nt_xent_visits_half_of_the_scores():
 
     whole = 2 * views * views
     assert flops("nt_xent", n, ONE_LEVEL_D) == scores(ONE_LEVEL_D) + 2 * whole * ONE_LEVEL_D
-    side = MACRO_ROWS
+    tile, product = (find_tile(kernel, "sm_90", "half", TWO_LEVEL_D) for kernel in ("macro_gradient", "macro_product"))
+    size = GpuSize(H100.sms, H100.l2_bytes // 2)
+    tiles = MacroTiles(tile[:2], product[:3])
+    side, _ = block_size(MacroMatrix(views, views, TWO_LEVEL_D, 1, 2, True, False, True, False, tiles, size))
     blocks = views // side
+    assert blocks * side == views and blocks > 1
     ds = blocks * (blocks + 1) // 2 * side * side * 2 * TWO_LEVEL_D
     assert flops("nt_xent", n, TWO_LEVEL_D) == scores(TWO_LEVEL_D) + ds + whole * TWO_LEVEL_D
 
@@ -103,11 +109,10 @@ def test_bytes_of_the_macro_kernels():
     n, d = 256, TWO_LEVEL_D
     (cost,) = costs_with("macro_gradient", Tile(128, 128, 64, 8, 3), n, d)
     assert cost.l2_bytes == 4 * (128 + 128) * d * 2 + n * n * 2  # dS is written
-    products = costs_with("macro_product", Tile(128, 256, 64, 8, 3), n, d)
-    assert len(products) == 2
-    for cost in products:  # 2 x 16 tiles of sums, read and written in float32
-        assert cost.l2_bytes == 32 * n * (128 + 256) * 2 + 2 * n * d * 4
-        assert cost.balance == 32 / 132
+    (cost,) = costs_with("macro_product", Tile(128, 256, 64, 8, 3), n, d)
+    # for either gradient 2 x 16 tiles of sums, read and written in float32
+    assert cost.l2_bytes == 2 * (32 * n * (128 + 256) * 2 + 2 * n * d * 4)
+    assert cost.balance == 64 / 132
 
 
 @pytest.mark.parametrize(
@@ -144,8 +149,22 @@ def test_more_pairs_take_longer_and_nothing_beats_the_peak(gpu, d):
 def test_the_scarcest_resource_is_the_bound(rate, resource):
     slow = H100._replace(**{rate: getattr(H100, rate) / 1e4})
     (gradient,) = (x for x in predict("clip", slow, 1024, 64, "bfloat16").passes if x.kernel == "gradient")
-    assert gradient.bound == resource
+    # and of the few programs, which leave multiprocessors idle
+    assert {name for name, seconds in gradient.parts.items() if seconds} <= {resource, "waves"}
     assert gradient.seconds == pytest.approx(gradient.resources[resource])
+
+
+def test_parts_of_a_launch_add_up():
+    times = {"tensor": 4.0, "L2": 3.0, "HBM": 1.0, "exp": 0.5, "issue": 2.0}
+    waves = bounding_parts(times, balance=0.75)  # a quarter of the multiprocessors idle
+    assert waves == {"tensor": 3.0, "waves": 1.0, "L2": 0.0, "HBM": 0.0, "exp": 0.0, "issue": 0.0}
+    assert bounding_parts(times | {"L2": 5.0}, balance=0.75)["L2"] == 5.0
+
+
+def test_the_sum_of_parts_is_the_step_and_few_pairs_wait_for_the_host():
+    large, small = (predict("clip", H100, n, 1024, "bfloat16") for n in (16384, 128))
+    assert sum(large.parts.values()) == pytest.approx(large.seconds)
+    assert large.bound == "L2" and small.bound == "host"
 
 
 def test_times_of_resources_by_hand():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bench.predict.gpus import Gpu
+from contrastive_ops.backends.gpu.waves import finish_time
 from contrastive_ops.backends.triton.launch import Launch
 from contrastive_ops.relations import ClauseKind
 from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, statistics_fwd
@@ -143,14 +144,20 @@ def _macro_gradient(launch: Launch, gpu: Gpu) -> Cost:
 
 def _macro_product(launch: Launch, gpu: Gpu) -> Cost:
     a = launch.arguments
-    lines, depth = a["size"], a["depth"]
-    d, bm, bn, bk = a["D"], a["BLOCK_M"], a["BLOCK_N"], a["BLOCK_K"]
-    tiles, size = launch.grid[0] * launch.grid[1], _itemsize(a, "other")
-    loaded = tiles * depth * (bm + bn) * size
-    sums = 2 * lines * d * a["gradient"].itemsize  # read and written
-    slots = _loading_slots(loaded, tiles, launch, gpu)
-    flops = 2 * tiles * bm * bn * _padded(depth, bk)
-    return Cost(flops, loaded + sums, sums + depth * d * size, 0.0, slots, _balance(tiles, gpu))
+    rows, cols, d, banks = a["block_rows"], a["block_cols"], a["D"], a["BANKS"]
+    bm, bn, bk, size = a["BLOCK_M"], a["BLOCK_N"], a["BLOCK_K"], _itemsize(a)
+    # programs of the rows' gradients and of the columns', and the depth of each
+    programs, slices = launch.grid[:2]
+    of_rows, of_cols = a["row_tiles"] * slices, (programs - a["row_tiles"]) * slices
+    parts = [(of_rows, _padded(cols, bk) * banks), (of_cols, _padded(rows, bk))]
+    steps = sum(tiles * depth for tiles, depth in parts)
+    loaded = steps * (bm + bn) * size
+    lines = rows * (of_rows > 0) + cols * banks * (of_cols > 0)
+    sums = 2 * lines * d * (a["d_cols"] if a["d_rows"] is None else a["d_rows"]).itemsize  # read and written
+    others = (cols * banks * (of_rows > 0) + rows * (of_cols > 0)) * d * size
+    slots = _loading_slots(loaded, of_rows + of_cols, launch, gpu)
+    balance = steps / (finish_time(gpu.sms, parts) * gpu.sms)
+    return Cost(2 * steps * bm * bn, loaded + sums, sums + others, 0.0, slots, balance)
 
 
 def _merge(launch: Launch, gpu: Gpu) -> Cost:
@@ -161,12 +168,20 @@ def _merge(launch: Launch, gpu: Gpu) -> Cost:
     return Cost(0.0, read, read, exps, exps * EXP_SLOTS, _balance(launch.grid[0], gpu))
 
 
+def _macro_sums(launch: Launch, gpu: Gpu) -> Cost:
+    a = launch.arguments
+    parts = a["parts"]
+    sizes = [x.numel() * x.itemsize for x in parts if x is not None]
+    return Cost(0.0, sum(sizes), 0.0, 0.0, sum(sizes) / CHUNK_BYTES * CHUNK_SLOTS, _balance(launch.grid[0], gpu))
+
+
 _MODELS: dict[Any, Callable[[Launch, Gpu], Cost]] = {
     statistics_fwd.statistics_fwd_kernel: _statistics,
     statistics_fwd.merge_partials_kernel: _merge,
     gradient_bwd.gradient_bwd_kernel: _gradient,
     macro_bwd.macro_gradient_kernel: _macro_gradient,
     macro_bwd.macro_product_kernel: _macro_product,
+    macro_bwd.macro_sums_kernel: _macro_sums,
 }
 
 

@@ -9,8 +9,11 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from bench.predict.gpus import Gpu
 from contrastive_ops import diagonal, different, off_diagonal, same
 from contrastive_ops.backends import BACKENDS, Wanted
+from contrastive_ops.backends.gpu import macro
+from contrastive_ops.backends.gpu.gpu_size import LEAST_MACRO_BYTES, GpuSize
 from contrastive_ops.backends.triton import backend as triton_backend
 from contrastive_ops.backends.triton.launch import Launch
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, build_problem
@@ -20,14 +23,14 @@ PRECISIONS = {"bfloat16": "half", "float16": "half", "float32": "fp32", "tf32": 
 
 
 def step_launches(
-    objective: str, arch: str, n: int, d: int, dtype: str, workspace_bytes: int = DEFAULT_WORKSPACE_BYTES
+    objective: str, gpu: Gpu, n: int, d: int, dtype: str, workspace_bytes: int = DEFAULT_WORKSPACE_BYTES
 ) -> list[Launch]:
     """The launches of forward and backward over N pairs of D-dimensional embeddings, in their order."""
     problem = _problem(objective, n, d, torch.float32 if dtype == "tf32" else getattr(torch, dtype), workspace_bytes)
     backend = BACKENDS["triton"]
     # in self-similarity the gradient of the queries holds both roles
     wanted = Wanted(queries=True, keys=not problem.self_similarity, scale=True, row_bias=False, col_bias=False)
-    with _recorded(arch, allow_tf32=dtype == "tf32") as launches:
+    with _recorded(gpu, allow_tf32=dtype == "tf32") as launches:
         statistics, state = backend.forward(problem)
         assert state is not None
         # the losses use no column sums
@@ -58,14 +61,16 @@ def _problem(objective: str, n: int, d: int, dtype: torch.dtype, workspace_bytes
 
 
 @contextmanager
-def _recorded(arch: str, *, allow_tf32: bool) -> Iterator[list[Launch]]:
+def _recorded(gpu: Gpu, *, allow_tf32: bool) -> Iterator[list[Launch]]:
     """Launches are kept instead of run, for a GPU that need not be here."""
     launches: list[Launch] = []
+    size = GpuSize(gpu.sms, max(LEAST_MACRO_BYTES, gpu.l2_bytes // 2))
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if allow_tf32 else "highest")
     try:
         with (
-            mock.patch.object(triton_backend, "_arch", lambda device: arch),
+            mock.patch.object(triton_backend, "_arch", lambda device: gpu.arch),
+            mock.patch.object(macro, "gpu_size", lambda device: size),
             mock.patch.object(Launch, "run", lambda launch: launches.append(launch)),
         ):
             yield launches

@@ -12,7 +12,9 @@ from bench.predict.launches import PRECISIONS, step_launches
 from contrastive_ops.backends.triton.launch import Launch
 
 FP32_SHARE = 0.55  # of the instructions counted: float32 adds and multiplies
-HOST_SECONDS = 30e-6  # a launch from Python through Triton's launcher: assumed
+# measured by tests/triton_host_cost.py with triton 3.8 on a stub of the driver, whose own few microseconds a launch are
+# not in it: 4096 x 512 and 65536 x 768 on one thread of an AMD EPYC, 2026-12-01
+HOST_STEP_SECONDS, HOST_LAUNCH_SECONDS = 0.25e-3, 9e-6
 MACRO_SEARCH_N = 4096  # macro-blocks are alike, whatever N is
 PASSES = {
     "statistics_fwd_kernel": ("statistics", "scores"),
@@ -20,6 +22,7 @@ PASSES = {
     "gradient_bwd_kernel": ("gradient", "gradient, one side a launch"),
     "macro_gradient_kernel": ("macro_gradient", "macro-blocks: dS"),
     "macro_product_kernel": ("macro_product", "macro-blocks: products"),
+    "macro_sums_kernel": (None, "macro-blocks: sums along lines"),
 }
 
 
@@ -31,12 +34,13 @@ class Pass(NamedTuple):
     launches: int
     flops: float
     resources: dict[str, float]  # seconds that each would need on its own
+    parts: dict[str, float]  # of `seconds`: what bounds each launch; waves: multiprocessors without a program
     seconds: float
     seconds_without_overlap: float
 
     @property
     def bound(self) -> str:
-        return max(self.resources, key=self.resources.__getitem__)
+        return max(self.parts, key=self.parts.__getitem__)
 
 
 class Prediction(NamedTuple):
@@ -57,7 +61,19 @@ class Prediction(NamedTuple):
 
     @property
     def host_seconds(self) -> float:
-        return HOST_SECONDS * sum(x.launches for x in self.passes)
+        """The host issues launches while the GPU runs those before: the longer of both is what a step takes."""
+        return HOST_STEP_SECONDS + HOST_LAUNCH_SECONDS * sum(x.launches for x in self.passes)
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Of `seconds`, by what bounds each launch."""
+        names = self.passes[0].parts
+        return {name: sum(x.parts[name] for x in self.passes) for name in names}
+
+    @property
+    def bound(self) -> str:
+        parts = self.parts
+        return "host" if self.host_seconds > self.seconds else max(parts, key=parts.__getitem__)
 
     @property
     def flops(self) -> float:
@@ -92,9 +108,7 @@ def is_plain(gpu: Gpu, dtype: str) -> bool:
 
 
 def predict(objective: str, gpu: Gpu, n: int, d: int, dtype: str) -> Prediction:
-    return Prediction(
-        gpu, objective, n, d, dtype, sum_passes(step_launches(objective, gpu.arch, n, d, dtype), gpu, dtype)
-    )
+    return Prediction(gpu, objective, n, d, dtype, sum_passes(step_launches(objective, gpu, n, d, dtype), gpu, dtype))
 
 
 def sum_passes(launches: Iterable[Launch], gpu: Gpu, dtype: str) -> list[Pass]:
@@ -103,14 +117,18 @@ def sum_passes(launches: Iterable[Launch], gpu: Gpu, dtype: str) -> list[Pass]:
         kernel, name = PASSES[launch.kernel.__name__]
         cost = launch_cost(launch, gpu)
         times = resource_seconds(cost, gpu, dtype)
+        parts = bounding_parts(times, cost.balance)
         # products and element-wise work follow one another; L2 and memory deliver meanwhile
         serial = max(times["exp"], times["issue"]) + times["tensor"] * (not is_plain(gpu, dtype))
         elsewhere = max(times["L2"], times["HBM"], times["tensor"])
-        known = passes.get(name, Pass(name, kernel, 0, 0.0, dict.fromkeys(times, 0.0), 0.0, 0.0))
+        known = passes.get(
+            name, Pass(name, kernel, 0, 0.0, dict.fromkeys(times, 0.0), dict.fromkeys(parts, 0.0), 0.0, 0.0)
+        )
         passes[name] = known._replace(
             launches=known.launches + 1,
             flops=known.flops + cost.flops,
             resources={key: known.resources[key] + value for key, value in times.items()},
+            parts={key: known.parts[key] + value for key, value in parts.items()},
             seconds=known.seconds + max(times.values()),
             seconds_without_overlap=known.seconds_without_overlap + max(serial, elsewhere),
         )
@@ -133,6 +151,16 @@ def resource_seconds(cost: Cost, gpu: Gpu, dtype: str) -> dict[str, float]:
     }
 
 
+def bounding_parts(times: dict[str, float], balance: float) -> dict[str, float]:
+    """The time of a launch by what bounds it: one resource, and where that is on the multiprocessors, their idling."""
+    bound = max(times, key=times.__getitem__)
+    idle = 0.0 if bound in ("L2", "HBM") else times[bound] * (1 - balance)
+    parts = dict.fromkeys(("tensor", "waves", "L2", "HBM", "exp", "issue"), 0.0)
+    parts[bound] += times[bound] - idle
+    parts["waves"] += idle
+    return parts
+
+
 def best_candidate(kernel: str, prediction: Prediction) -> tuple[str, float, float]:
     """(row of the table, seconds with it, seconds with the table's own tile) for one kernel."""
     gpu, precision, n = prediction.gpu, PRECISIONS[prediction.dtype], prediction.n
@@ -140,7 +168,7 @@ def best_candidate(kernel: str, prediction: Prediction) -> tuple[str, float, flo
         n = min(n, MACRO_SEARCH_N)
 
     def seconds() -> float:
-        launches = step_launches(prediction.objective, gpu.arch, n, prediction.d, prediction.dtype)
+        launches = step_launches(prediction.objective, gpu, n, prediction.d, prediction.dtype)
         return sum(x.seconds for x in sum_passes(launches, gpu, prediction.dtype) if x.kernel == kernel)
 
     now, found = seconds(), []

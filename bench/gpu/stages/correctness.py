@@ -48,7 +48,7 @@ TIMED = {
     "768": [Problem("clip_loss", 300, 768, KEPT), Problem("clip_loss", 300, 768, NOT_KEPT)],
     "1024": [Problem("clip_loss", 300, 1024, KEPT), Problem("clip_loss", 300, 1024, NOT_KEPT)],
 }
-# several macro-blocks (2048 x 4096) where N allows, ragged ends always
+# several macro-blocks where N allows, ragged ends always
 LARGE = [
     Problem("clip_loss", 2500, 520, KEPT),
     Problem("clip_loss", 4200, 768, NOT_KEPT),

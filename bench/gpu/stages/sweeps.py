@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from unittest import mock
 
@@ -16,12 +16,13 @@ from bench.gpu.machine import refusals
 from bench.predict.candidates import two_levels
 from contrastive_ops import clip_loss
 from contrastive_ops.backends.gpu import macro
+from contrastive_ops.backends.gpu.gpu_size import gpu_size
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 
 MIB = 1 << 20
 BACKENDS = ("cuda", "triton")
-BLOCKS = ((2048, 16), (4096, 32), (4096, 16), (8192, 64), (8192, 128))  # rows, MiB
-REHEARSED_BLOCKS = ((128, 1 / 32), (128, 1 / 16))
+MACRO_MIB = (8, 16, 25, 40, 64, 128)
+REHEARSED_MIB = (1 / 32, 1 / 16)
 KEPT_MIB = (0, 64, 1024, 20_000)
 
 
@@ -29,10 +30,10 @@ def cases(setting: Setting) -> list[Case]:
     n, d = setting.choose((32768, 768), (150, 24))
     blocks = [
         Case(
-            {"what": "macro-blocks", "n": n, "d": d, "backend": backend, "macro_rows": rows, "macro_mib": mib},
-            partial(_macro_blocks, setting, backend, n, d, rows, int(mib * MIB)),
+            {"what": "macro-blocks", "n": n, "d": d, "backend": backend, "macro_mib": mib},
+            partial(_macro_blocks, setting, backend, n, d, int(mib * MIB)),
         )
-        for rows, mib in setting.choose(BLOCKS, REHEARSED_BLOCKS)
+        for mib in setting.choose(MACRO_MIB, REHEARSED_MIB)
         for backend in BACKENDS
     ]
     levels = [
@@ -55,10 +56,9 @@ def cases(setting: Setting) -> list[Case]:
     return blocks + levels + kept
 
 
-def _macro_blocks(setting: Setting, backend: str, n: int, d: int, rows: int, size: int) -> Row:
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(macro, "MACRO_ROWS", rows))
-        stack.enter_context(mock.patch.object(macro, "MACRO_BYTES", size))
+def _macro_blocks(setting: Setting, backend: str, n: int, d: int, macro_bytes: int) -> Row:
+    size = gpu_size(setting.device)._replace(macro_bytes=macro_bytes)
+    with mock.patch.object(macro, "gpu_size", lambda device: size):
         return _time(setting, backend, n, d)
 
 
