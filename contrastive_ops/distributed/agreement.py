@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from contrastive_ops.backends import select_backend
 from contrastive_ops.distributed.collectives import Ranks, all_gather_lines
 from contrastive_ops.distributed.convention import check_grad_reduction
 from contrastive_ops.distributed.groups import rank_groups, subgroup
 from contrastive_ops.ops.schema import differentiable_inputs
+from contrastive_ops.ops.transforms import refuse_trace, requires_grad
 from contrastive_ops.problem import Gradients, Problem
 from contrastive_ops.relations import Relation
 
@@ -57,7 +59,7 @@ class Distribution:
 
     def rows_travel(self, problem: Problem) -> bool:
         """Shards of columns stay where they are. Else a frozen side travels: nothing has to come back for it."""
-        return self.strategy == "shard" or (problem.keys.requires_grad and not problem.queries.requires_grad)
+        return self.strategy == "shard" or (requires_grad(problem.keys) and not requires_grad(problem.queries))
 
 
 class Task(NamedTuple):
@@ -84,6 +86,7 @@ def agree(name: str, distribution: Distribution, prepare: Callable[[], Task]) ->
         what `prepare` raised, on the rank where it did; elsewhere a ValueError with that rank and its words.
         ValueError: where ranks differ in what must be the same, naming what and which ranks have which.
     """
+    refuse_trace()
     everyone = Ranks.of(distribution.group)
     task, failure = None, None
     facts: dict[str, object] = {"function": name}
@@ -96,10 +99,11 @@ def agree(name: str, distribution: Distribution, prepare: Callable[[], Task]) ->
     except Exception as error:
         failure = error
     rows, columns = (0, 0) if task is None else (task.problem.queries.shape[-2], task.problem.keys.shape[-2])
-    header = torch.tensor([[failure is not None, _digest(facts), rows, columns]], device=everyone.host_device)
-    refused, digests, row_counts, col_counts = all_gather_lines(header, [1] * everyone.size, everyone).T.tolist()
-    if any(refused) or len(set(digests)) > 1:
-        _raise_everywhere(everyone, failure, facts)
+    with temporarily_clear_interpreter_stack():  # plain tensors inside transforms of torch.func too
+        header = torch.tensor([[failure is not None, _digest(facts), rows, columns]], device=everyone.host_device)
+        refused, digests, row_counts, col_counts = all_gather_lines(header, [1] * everyone.size, everyone).T.tolist()
+        if any(refused) or len(set(digests)) > 1:
+            _raise_everywhere(everyone, failure, facts)
     assert task is not None
     members = next(members for members in groups if everyone.rank in members)
     team = Team(
@@ -130,9 +134,7 @@ def _common(distribution: Distribution, groups: tuple[tuple[int, ...], ...], tas
         "candidates": _kinds(problem.candidates),
         "positives": None if problem.positives is None else _kinds(problem.positives),
         "biases": (problem.row_bias is not None, problem.col_bias is not None),
-        "inputs that require grad": tuple(
-            name for name, value in inputs if grad and value is not None and value.requires_grad
-        ),
+        "inputs that require grad": tuple(name for name, value in inputs if grad and requires_grad(value)),
         **task.facts,
     }
 

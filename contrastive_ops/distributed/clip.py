@@ -78,7 +78,7 @@ def clip_loss(
     if label_smoothing:
         # as in one process; the mean over the candidates of all ranks needs no more than two sums of D numbers
         image, text = (x.to(losses.dtype) for x in (task.problem.queries, task.problem.keys))
-        sums: Tensor = SumOverRanks.apply(torch.stack((image.sum(0), text.sum(0))), team.ranks)  # type: ignore[no-untyped-call]
+        (sums,) = SumOverRanks.apply(torch.stack((image.sum(0), text.sum(0))), team.ranks)
         mean_image, mean_text = sums / max(sum(team.row_counts), 1)
         means = task.problem.scale * ((image * mean_text).sum(1) + (text * mean_image).sum(1)) / 2
         losses = smooth(losses, positive, means, label_smoothing)

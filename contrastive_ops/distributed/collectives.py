@@ -9,6 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from contrastive_ops.ops.rule import Rule
+from contrastive_ops.ops.transforms import refuse_batched_backward
+
 Tensors = tuple[Tensor, ...]
 
 # torch 2.13 renamed both, and warns where the old names are used
@@ -111,17 +114,22 @@ def pass_on(sent: Tensors, received: Tensors, ranks: Ranks) -> Passing:
     return Passing(dist.batch_isend_irecv(operations) if operations else [], sent, received)
 
 
-class SumOverRanks(torch.autograd.Function):
+class SumOverRanks(Rule):
     """`SumOverRanks.apply(small, ranks)`: all-reduce forward, and of the upstream gradients backward."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, ranks: Ranks) -> Tensor:
-        ctx.ranks = ranks
-        return _all_reduced(value, ranks)
+    def run(value: Tensor, ranks: Ranks) -> tuple[tuple[Tensor], tuple[()]]:
+        return (_all_reduced(value, ranks),), ()
+
+    @staticmethod
+    def keep(ctx: Any, args: tuple[Tensor, Ranks], *_: Any) -> None:
+        ctx.ranks = args[1]
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        return _all_reduced(upstream, ctx.ranks), None
+        refuse_batched_backward()
+        (total,) = SumOverRanks.apply(upstream, ctx.ranks)
+        return total, None
 
 
 def _all_reduced(value: Tensor, ranks: Ranks) -> Tensor:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from contrastive_ops.distributed.collectives import Ranks
+from contrastive_ops.ops.rule import Rule
 
 GRAD_REDUCTIONS = ("mean", "sum")
 
@@ -56,19 +57,25 @@ def mean_over_ranks(
     check_grad_reduction(grad_reduction)
     ranks = Ranks.of(group)
     count = losses.new_full((), losses.numel(), dtype=torch.float64) if counted is None else counted.sum()
-    mean: Tensor = _MeanOverRanks.apply(losses.sum(), count, ranks, grad_reduction)  # type: ignore[no-untyped-call]
+    mean: Tensor
+    (mean,) = _MeanOverRanks.apply(losses.sum(), count, ranks, grad_reduction)
     return mean
 
 
-class _MeanOverRanks(torch.autograd.Function):
+class _MeanOverRanks(Rule):
     @staticmethod
-    def forward(ctx: Any, total: Tensor, count: Tensor, ranks: Ranks, grad_reduction: str) -> Tensor:
+    def run(total: Tensor, count: Tensor, ranks: Ranks, grad_reduction: str) -> tuple[tuple[Tensor], tuple[Tensor]]:
         both = torch.stack((total.double(), count.double()))
         dist.all_reduce(both, group=ranks.group)
         count = both[1].clamp(min=1.0)
-        ctx.weight = (ranks.size if grad_reduction == "mean" else 1) / count
-        return (both[0] / count).to(total.dtype)
+        weight = (ranks.size if grad_reduction == "mean" else 1) / count
+        return ((both[0] / count).to(total.dtype),), (weight,)
+
+    @staticmethod
+    def keep(ctx: Any, args: Any, outputs: Any, kept: tuple[Tensor]) -> None:
+        ctx.save_for_backward(*kept)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
-        return (upstream * ctx.weight).to(upstream.dtype), None, None, None
+        (weight,) = ctx.saved_tensors
+        return (upstream * weight).to(upstream.dtype), None, None, None

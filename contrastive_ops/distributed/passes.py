@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -14,7 +14,7 @@ from contrastive_ops.distributed.carriers import Carrier, Combine
 from contrastive_ops.distributed.collectives import Tensors
 from contrastive_ops.distributed.lines import Lines, block, line_first, own_lines
 from contrastive_ops.ops import partial_gradients, partial_statistics
-from contrastive_ops.problem import Gradients, Problem, Statistics
+from contrastive_ops.problem import Gradients, Problem, Statistics, unflatten_relations
 
 T = TypeVar("T")
 Inputs = Sequence[Tensor | None]  # in the order of `Gradients`
@@ -37,6 +37,17 @@ class Plan:
     def by_role(self, of_rows: T, of_columns: T) -> tuple[T, T]:
         """(staying, travelling) from (rows, columns), and just as well back."""
         return (of_columns, of_rows) if self.rows_travel else (of_rows, of_columns)
+
+    def with_constants(self, mixing: Tensor | None, *ids: Tensor) -> Plan:
+        """The same with these in the place of the tensors that score and relations have."""
+        kinds, offsets, _, num_candidate_clauses = self.relations.flatten_relations()
+        candidates, positives = unflatten_relations(kinds, offsets, ids, num_candidate_clauses)
+        relations = self.relations._replace(
+            candidates=candidates,
+            positives=None if self.relations.positives is None else positives,
+            score=self.relations.score._replace(mixing=mixing),
+        )
+        return replace(self, relations=relations)
 
     def own(self, inputs: Inputs) -> tuple[Problem, Lines, Lines]:
         """This rank's problem and its (staying, travelling) lines."""

@@ -14,7 +14,9 @@ from contrastive_ops.distributed.agreement import Distribution, Task, Team, agre
 from contrastive_ops.distributed.carriers import AtOnce, Carrier, InTurns, first_lines
 from contrastive_ops.distributed.passes import Plan, backward_pass, forward_pass
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.schema import NUM_INPUTS, differentiable_inputs
+from contrastive_ops.ops.transforms import requires_grad
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, Statistics, build_problem, statistics_dtype
 from contrastive_ops.relations import Relation
 
@@ -105,9 +107,9 @@ def statistics_of_team(task: Task, team: Team, distribution: Distribution) -> St
         starts=(first_lines(team.row_counts)[team.ranks.rank], first_lines(team.col_counts)[team.ranks.rank]),
         wire_dtype=distribution.wire_dtype or problem.queries.dtype,
     )
-    if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
-        return Statistics(*_DistributedStatistics.apply(plan, *inputs))  # type: ignore[no-untyped-call]
-    return forward_pass(plan, inputs, keep=False)[0]
+    needs_grad = torch.is_grad_enabled() and requires_grad(*inputs)
+    constants = (problem.score.mixing, *problem.flatten_relations()[2])
+    return Statistics(*_DistributedStatistics.apply(plan, needs_grad, *inputs, *constants))
 
 
 def carrier_for(distribution: Distribution, counts: Sequence[int], team: Team) -> Carrier:
@@ -122,23 +124,33 @@ def _without_tensors(problem: Problem) -> Problem:
     return problem._replace(queries=none, keys=none, scale=none, row_bias=None, col_bias=None, score=score)
 
 
-class _DistributedStatistics(torch.autograd.Function):
+class _DistributedStatistics(Rule):
+    num_outputs = len(Statistics._fields)
+
     @staticmethod
-    def forward(ctx: Any, plan, *inputs):  # type: ignore[no-untyped-def]
-        statistics, state, visitors = forward_pass(plan, inputs, keep=plan.carrier.keeps_visits)
-        ctx.save_for_backward(*inputs, *statistics, state, *visitors)
-        ctx.plan = plan
-        return tuple(statistics)
+    def run(plan, needs_grad, *tensors):  # type: ignore[no-untyped-def]
+        inputs, plan = tensors[:NUM_INPUTS], plan.with_constants(*tensors[NUM_INPUTS:])
+        statistics, state, visitors = forward_pass(plan, inputs, keep=needs_grad and plan.carrier.keeps_visits)
+        return tuple(statistics), (state, *visitors)
+
+    @staticmethod
+    def keep(ctx: Any, args, statistics, kept):  # type: ignore[no-untyped-def]
+        ctx.plan, _, *tensors = args
+        ctx.num_tensors = len(tensors)
+        ctx.save_for_backward(*tensors, *statistics, *kept)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, *upstream):  # type: ignore[no-untyped-def]
-        inputs, saved = ctx.saved_tensors[:NUM_INPUTS], ctx.saved_tensors[NUM_INPUTS:]
+    def backward(ctx: Any, saved, *upstream):  # type: ignore[no-untyped-def]
+        tensors, saved = saved[: ctx.num_tensors], saved[ctx.num_tensors :]
+        inputs, constants = tensors[:NUM_INPUTS], tensors[NUM_INPUTS:]
+        plan = ctx.plan.with_constants(*constants)
         statistics, (state, *visitors) = Statistics(*saved[:4]), saved[4:]
         # what every rank adds to a line's gradient is rounded once, at home
-        wanted = Wanted(*ctx.needs_input_grad[1:])._replace(dtype=statistics_dtype(inputs[0].dtype))
-        gradients = backward_pass(ctx.plan, inputs, statistics, Statistics(*upstream), state, tuple(visitors), wanted)
-        return None, *(
+        wanted = Wanted(*ctx.needs_input_grad[2 : 2 + NUM_INPUTS])._replace(dtype=statistics_dtype(inputs[0].dtype))
+        gradients = backward_pass(plan, inputs, statistics, Statistics(*upstream), state, tuple(visitors), wanted)
+        found = [
             None if gradient is None else gradient.to(value.dtype)
             for gradient, value in zip(gradients, inputs, strict=True)
-        )
+        ]
+        return None, None, *found, *(None for _ in constants)

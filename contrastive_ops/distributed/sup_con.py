@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from contrastive_ops.distributed.agreement import Distribution, Task, agree
+from contrastive_ops.distributed.carriers import Carrier
 from contrastive_ops.distributed.convention import mean_over_ranks
 from contrastive_ops.distributed.statistics import carrier_for, local_problem, statistics_of_team
 from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.losses._counts import count_same
+from contrastive_ops.ops.rule import Rule
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import off_diagonal, same
 
@@ -68,12 +71,27 @@ def sup_con(
     task, team = agree("sup_con", distribution, prepare)
     row_lse, positive_sum, _, _ = statistics_of_team(task, team, distribution)
     assert row_lse is not None and positive_sum is not None
-    labels = labels.to(torch.int64)
-    visits = carrier_for(distribution, team.col_counts, team).visits((labels,))
-    count = torch.full_like(labels, -1)  # without the anchor itself
-    for (visiting,) in visits:
-        count += count_same(labels, visiting)
+    (count,) = _CountPositives.apply(labels.to(torch.int64), carrier_for(distribution, team.col_counts, team))
     has_positive = count > 0
     # an anchor alone in all batches has lse = -inf: replaced before it meets a gradient
     losses = row_lse.masked_fill(~has_positive, 0.0) - positive_sum / count.clamp(min=1)
     return mean_over_ranks(losses, has_positive, group=group, grad_reduction=grad_reduction)
+
+
+class _CountPositives(Rule):
+    """How many other items of all ranks have the label of each of this rank's."""
+
+    @staticmethod
+    def run(labels: Tensor, carrier: Carrier) -> tuple[tuple[Tensor], tuple[()]]:
+        count = torch.full_like(labels, -1)  # without the anchor itself
+        for (visiting,) in carrier.visits((labels,)):
+            count += count_same(labels, visiting)
+        return (count,), ()
+
+    @staticmethod
+    def keep(*_: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[None, None]:
+        return None, None

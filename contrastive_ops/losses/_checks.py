@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from contrastive_ops.ops.transforms import has_values
+
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise unless `value` is one of the words."""
@@ -48,12 +50,12 @@ def check_indices(
     """Raise unless `value` is an integer tensor `[length]` of indices in [0, below) (or negative, if that ignores).
 
     Of values on a GPU the GPU itself asserts it, as in PyTorch's own losses: the host does not wait for them. While a
-    graph is compiled only type and shape are looked at.
+    graph is compiled, in a trace and inside `vmap` only type and shape are looked at.
     """
     check_ids(name, value, length)
     if value.dtype == torch.bool:
         raise TypeError(f"{name} must be integers, got a mask (torch.bool): call .nonzero().squeeze(1)")
-    if torch.compiler.is_compiling() or value.numel() == 0:
+    if torch.compiler.is_compiling() or value.numel() == 0 or not has_values(value):
         return
     least, largest = value.to(torch.int64).aminmax()
     if _is_out_of_reach(value):

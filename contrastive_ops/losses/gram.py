@@ -74,10 +74,12 @@ def gram_loss(
     options: dict[str, Any] = {"absolute": absolute, "workspace_bytes": workspace_bytes, "backend": backend}
     if detach_keys:
         fixed_anchor, fixed = anchor.detach(), [modality.detach() for modality in modalities]
-        losses = [
-            *_cross_entropies(anchor, fixed, scale, label_smoothing, rows=True, columns=False, **options),
-            *_cross_entropies(fixed_anchor, modalities, scale, label_smoothing, rows=False, columns=True, **options),
-        ]
+        # one call a line: torch 2.4 compiles no list of both
+        of_rows = _cross_entropies(anchor, fixed, scale, label_smoothing, rows=True, columns=False, **options)
+        of_columns = _cross_entropies(
+            fixed_anchor, modalities, scale, label_smoothing, rows=False, columns=True, **options
+        )
+        losses = of_rows + of_columns
     else:
         losses = _cross_entropies(anchor, modalities, scale, label_smoothing, rows=True, columns=True, **options)
     return reduce(torch.stack(losses).mean(0), reduction)

@@ -10,6 +10,7 @@ from torch import Tensor
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.ops import gram_volume
+from contrastive_ops.ops.rule import refuse_transformed
 from contrastive_ops.ops.volume_blocks import volume_blocks
 from contrastive_ops.problem import check_matrix, check_modalities, check_scale
 from contrastive_ops.relations import off_diagonal
@@ -50,6 +51,7 @@ def gram_negatives(
     if n < 2:
         raise ValueError(f"a negative needs at least two items, got N={n}")
     check_number("floor", floor, 0.0)
+    refuse_transformed(anchor, *modalities)
     generator = None if seed is None else torch.Generator(anchor.device).manual_seed(seed)
     volume = gram_volume(anchor, modalities)
     scale = check_scale(inverse_temperature(temperature), anchor.device, volume.dtype).neg()

@@ -13,6 +13,7 @@ from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_cross_entropy, row_lse
 from contrastive_ops.ops import cross_entropy_of_positive, merge_lse, streamed_row_lse
 from contrastive_ops.ops.streamed import split_rows
+from contrastive_ops.ops.transforms import requires_grad
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_embeddings
 from contrastive_ops.relations import Relation, diagonal
 
@@ -88,10 +89,10 @@ def _negatives_lse(
             return lse_over(queries.unsqueeze(1), negatives).squeeze(1)
         if negatives.dim() != 2:
             raise ValueError(f"negatives must be [K, D] or [M, K, D], got shape {tuple(negatives.shape)}")
-        if negatives.requires_grad:
+        if requires_grad(negatives):
             return lse_over(queries, negatives)
         chunks: Iterable[Tensor] = split_rows(negatives)
-    elif isinstance(negatives, Sequence) and any(isinstance(c, Tensor) and c.requires_grad for c in negatives):
+    elif isinstance(negatives, Sequence) and any(isinstance(c, Tensor) and requires_grad(c) for c in negatives):
         for chunk in negatives:  # refuse before any work
             check_embeddings("every chunk of negatives", chunk)
         return merge_lse(*(lse_over(queries, chunk) for chunk in negatives))

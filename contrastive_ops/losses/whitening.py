@@ -9,6 +9,7 @@ from torch import Tensor
 
 from contrastive_ops.losses._checks import check_indices, check_number
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.rule import Rule
 from contrastive_ops.problem import check_matrix, without_autocast
 
 
@@ -46,12 +47,12 @@ def shuffled_group_whitening(
         x = x.view(n, d // group_size, group_size).transpose(0, 1)  # [groups, N, g]
         x = x - x.mean(1, keepdim=True)
         covariance = x.mT @ x / max(n, 1) + epsilon * torch.eye(group_size, dtype=x.dtype, device=x.device)
-        y = x @ _InverseSquareRoot.apply(covariance)  # type: ignore[no-untyped-call]
+        y = x @ _InverseSquareRoot.apply(covariance)[0]
     whitened: Tensor = y.transpose(0, 1).reshape(n, d)[:, order.argsort()]
     return whitened.to(features.dtype)
 
 
-class _InverseSquareRoot(torch.autograd.Function):
+class _InverseSquareRoot(Rule):
     """C^(-1/2) of positive definite `[groups, g, g]`.
 
     Differentiating `eigh` divides by differences of eigenvalues. For this function they cancel: with C = U diag(l) U^T,
@@ -60,15 +61,18 @@ class _InverseSquareRoot(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, covariance):  # type: ignore[no-untyped-def]
+    def run(covariance):  # type: ignore[no-untyped-def]
         values, vectors = torch.linalg.eigh(covariance)
         root = values.sqrt()
-        ctx.save_for_backward(root, vectors, covariance)
-        return (vectors / root[:, None, :]) @ vectors.mT
+        return ((vectors / root[:, None, :]) @ vectors.mT,), (root, vectors)
+
+    @staticmethod
+    def keep(ctx: Any, args, outputs, kept):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(*kept, *args)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, gradient):  # type: ignore[no-untyped-def]
-        root, vectors, _ = ctx.saved_tensors  # the covariance is saved for its graph alone
+    def backward(ctx: Any, saved, gradient):  # type: ignore[no-untyped-def]
+        root, vectors, _ = saved  # the covariance is saved for its graph alone
         a, b = root[:, :, None], root[:, None, :]
-        return vectors @ (vectors.mT @ gradient @ vectors * (-1.0 / (a * b * (a + b)))) @ vectors.mT
+        return (vectors @ (vectors.mT @ gradient @ vectors * (-1.0 / (a * b * (a + b)))) @ vectors.mT,)

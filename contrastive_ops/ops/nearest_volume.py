@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from contrastive_ops.ops.rule import refuse_transformed
 from contrastive_ops.ops.volume_blocks import volume_blocks
 from contrastive_ops.problem import check_matrix, check_modalities, statistics_dtype
 
@@ -35,6 +36,7 @@ def gram_nearest(anchor: Tensor, modalities: Sequence[Tensor], k: int) -> tuple[
         raise TypeError(f"k must be an int, got {type(k).__name__}")
     if not 1 <= k <= n:
         raise ValueError(f"k must be from 1 to the number of tuples, {n}, got {k}")
+    refuse_transformed(anchor, *modalities)
     volumes = anchor.new_empty((anchor.shape[0], k), dtype=statistics_dtype(anchor.dtype))
     indices = torch.empty((anchor.shape[0], k), dtype=torch.int64, device=anchor.device)
     smallest, where = volumes[:0], indices[:0]

@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from contrastive_ops.ops.rule import Rule
+from contrastive_ops.ops.transforms import is_transformed, refuse_batched_backward
 
-def differentiable_once(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+Gradients = tuple[Tensor | None, ...]
+
+
+def differentiable_once(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
     """Like `torch.autograd.function.once_differentiable`, but it also refuses where no upstream gradient requires
     grad: `create_graph=True` on a loss that is linear in its statistics would otherwise return, in silence, gradients
-    without a graph. Needs at least one differentiable input among the saved tensors."""
+    without a graph. Needs at least one differentiable input among the saved tensors.
+
+    The formula is `backward(ctx, saved, *upstream)`: saved tensors are read once, because checkpointing recomputes them
+    for one reader.
+    """
 
     @functools.wraps(backward)
-    def wrapper(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
-        with torch.no_grad():
-            gradients = backward(ctx, *upstream)
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return gradients
-        sources = [t for t in (*upstream, *ctx.saved_tensors) if t is not None and t.requires_grad]
-        return tuple(None if g is None else _RefuseBackward.apply(g, *sources) for g in gradients)  # type: ignore[no-untyped-call]
+    def wrapper(ctx: Any, *upstream: Any) -> Gradients:
+        saved = ctx.saved_tensors
+        if torch.compiler.is_compiling():
+            with torch.no_grad():
+                return backward(ctx, saved, *upstream)
+        refuse_batched_backward()
+        if not (torch.is_grad_enabled() or is_transformed()):
+            return backward(ctx, saved, *upstream)
+        return _Formula.apply(functools.partial(backward, ctx), len(saved), *saved, *upstream)
 
     return wrapper
 
 
-class _RefuseBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, *sources: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
+class _Formula(Rule):
+    """Gradients whose dependence on what they are made of is not said."""
+
+    num_outputs = None
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Any) -> Any:
+    def run(formula: Callable[..., Gradients], count: int, *tensors: Tensor | None) -> tuple[Gradients, tuple[()]]:
+        with torch.no_grad():
+            return formula(tensors[:count], *tensors[count:]), ()
+
+    @staticmethod
+    def keep(*_: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> NoReturn:
         raise RuntimeError(
             "contrastive_ops gradients are once_differentiable: got a second differentiation, expected one. "
             "Compute the loss densely where a double backward (a gradient penalty, a Hessian) is needed"

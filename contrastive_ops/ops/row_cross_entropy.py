@@ -11,6 +11,7 @@ from torch import Tensor
 
 from contrastive_ops.backends import Backend, Wanted, check_backend_name, select_backend
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.schema import (
     NUM_INPUTS,
     PROBLEM_SCHEMA,
@@ -18,6 +19,7 @@ from contrastive_ops.ops.schema import (
     flatten,
     unflatten,
 )
+from contrastive_ops.ops.transforms import require_grad
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
     Gradients,
@@ -87,32 +89,36 @@ def summed_row_cross_entropy(
         workspace_bytes=workspace_bytes,
     )
     inputs = differentiable_inputs(problem)
-    needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    settings = flatten(problem, backend, keep_scores=needs_grad)
-    if needs_grad:
-        total: Tensor = _SummedRowCrossEntropy.apply(settings, *inputs)  # type: ignore[no-untyped-call]
-    else:
-        total = torch.ops.contrastive_ops.row_cross_entropy(*inputs, *settings, [False] * len(inputs))[0]
+    wanted = require_grad(inputs) if torch.is_grad_enabled() else [False] * len(inputs)
+    total: Tensor
+    (total,) = _SummedRowCrossEntropy.apply(flatten(problem, backend, keep_scores=any(wanted)), wanted, *inputs)
     return total
 
 
-class _SummedRowCrossEntropy(torch.autograd.Function):
+class _SummedRowCrossEntropy(Rule):
     @staticmethod
-    def forward(ctx: Any, settings, *inputs):  # type: ignore[no-untyped-def]
-        wanted = list(ctx.needs_input_grad[1:])
+    def run(settings, wanted, *inputs):  # type: ignore[no-untyped-def]
         total, *gradients = torch.ops.contrastive_ops.row_cross_entropy(*inputs, *settings, wanted)
+        return (total,), tuple(gradients)
+
+    @staticmethod
+    def keep(ctx: Any, args, outputs, gradients):  # type: ignore[no-untyped-def]
+        _, wanted, *inputs = args
         # the inputs are saved for their graph alone: a second differentiation must find it and be refused
         ctx.save_for_backward(*gradients, *inputs)
         ctx.wanted = wanted
-        return total
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, d_total):  # type: ignore[no-untyped-def]
-        gradients, inputs = ctx.saved_tensors[:NUM_INPUTS], ctx.saved_tensors[NUM_INPUTS:]
-        return None, *(
-            (gradient * d_total).to(value.dtype) if want else None
-            for gradient, value, want in zip(gradients, inputs, ctx.wanted, strict=True)
+    def backward(ctx: Any, saved, d_total):  # type: ignore[no-untyped-def]
+        gradients, inputs = saved[:NUM_INPUTS], saved[NUM_INPUTS:]
+        return (
+            None,
+            None,
+            *(
+                (gradient * d_total).to(value.dtype) if want else None
+                for gradient, value, want in zip(gradients, inputs, ctx.wanted, strict=True)
+            ),
         )
 
 

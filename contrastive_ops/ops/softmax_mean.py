@@ -10,7 +10,8 @@ from torch import Tensor
 from contrastive_ops.backends import check_backend_name
 from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
-from contrastive_ops.ops.schema import differentiable_inputs, flatten
+from contrastive_ops.ops.rule import Rule
+from contrastive_ops.ops.schema import flatten
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings, statistics_dtype
 
 
@@ -44,25 +45,37 @@ def softmax_mean(
     dtype = statistics_dtype(queries.dtype)
     queries, keys, values = (autocast(x).to(dtype) for x in (queries.detach(), keys.detach(), values))
     bias = None if col_bias is None else col_bias.detach()
-    mean: Tensor = _SoftmaxMean.apply(values, queries * scale, keys, bias, workspace_bytes, backend)  # type: ignore[no-untyped-call]
+    queries = queries * scale
+    # scale, bias and settings are those of the problem without values, too
+    problem = row_lse_problem(queries, keys, bias, workspace_bytes)
+    settings = flatten(problem, backend, keep_scores=True)
+    mean: Tensor
+    (mean,) = _SoftmaxMean.apply(values, queries, keys, problem.scale, problem.col_bias, settings)
     return mean
 
 
-class _SoftmaxMean(torch.autograd.Function):
+class _SoftmaxMean(Rule):
     @staticmethod
-    def forward(ctx: Any, values, scaled, keys, bias, workspace_bytes, backend):  # type: ignore[no-untyped-def]
-        blank = values.new_zeros(scaled.shape[0], values.shape[1])
-        problem = row_lse_problem(torch.cat((scaled, blank), 1), torch.cat((keys, values), 1), bias, workspace_bytes)
-        ctx.settings = flatten(problem, backend, keep_scores=True)
-        ctx.save_for_backward(values, scaled, keys, problem.scale, problem.col_bias)
-        _, gradient = lse_and_gradient(differentiable_inputs(problem), ctx.settings, "queries")
-        return gradient[:, keys.shape[1] :].contiguous()
+    def run(values, queries, keys, scale, bias, settings):  # type: ignore[no-untyped-def]
+        blank = values.new_zeros(queries.shape[0], values.shape[1])
+        beside = torch.cat((queries, blank), 1), torch.cat((keys, values), 1)
+        _, gradient = lse_and_gradient(_inputs(*beside, scale, bias), settings, "queries")
+        return (gradient[:, keys.shape[1] :].contiguous(),), ()
+
+    @staticmethod
+    def keep(ctx: Any, args, outputs, kept):  # type: ignore[no-untyped-def]
+        *tensors, ctx.settings = args
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, d_mean):  # type: ignore[no-untyped-def]
-        values, scaled, keys, scale, bias = ctx.saved_tensors
-        queries, keys_alone = torch.cat((scaled, d_mean), 1), torch.cat((keys, torch.zeros_like(values)), 1)
-        inputs = (queries, keys_alone, scale, None, bias, None, None)  # in the order of `Gradients`
-        _, gradient = lse_and_gradient(inputs, ctx.settings, "keys")
+    def backward(ctx: Any, saved, d_mean):  # type: ignore[no-untyped-def]
+        values, queries, keys, scale, bias = saved
+        beside = torch.cat((queries, d_mean), 1), torch.cat((keys, torch.zeros_like(values)), 1)
+        _, gradient = lse_and_gradient(_inputs(*beside, scale, bias), ctx.settings, "keys")
         return gradient[:, keys.shape[1] :], None, None, None, None, None
+
+
+def _inputs(queries: Tensor, keys: Tensor, scale: Tensor, bias: Tensor | None) -> tuple[Tensor | None, ...]:
+    """In the order of `Gradients`."""
+    return queries, keys, scale, None, bias, None, None

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from contrastive_ops.backends import Wanted, check_backend_name, select_backend
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.schema import (
     NUM_INPUTS,
     PROBLEM_SCHEMA,
+    Settings,
     differentiable_inputs,
     flatten,
     unflatten,
 )
+from contrastive_ops.ops.transforms import requires_grad
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
     Problem,
@@ -102,16 +105,12 @@ def similarity_statistics(
 def problem_statistics(problem: Problem, backend: str | None) -> Statistics:
     """The statistics of a problem as `build_problem` makes it, differentiable once."""
     inputs = differentiable_inputs(problem)
-    needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    needs_grad = torch.is_grad_enabled() and requires_grad(*inputs)
     settings = flatten(problem, backend, keep_scores=needs_grad)
-    if not needs_grad:
-        outputs = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)[:4]
-    elif problem.self_similarity:  # queries and keys are one input of the graph, and so are the biases
+    if problem.self_similarity:  # queries and keys are one input of the graph, and so are the biases
         queries, _, scale, row_bias, _, *terms = inputs
-        outputs = _SimilarityStatistics.apply(settings, queries, None, scale, row_bias, None, *terms)  # type: ignore[no-untyped-call]
-    else:
-        outputs = _SimilarityStatistics.apply(settings, *inputs)  # type: ignore[no-untyped-call]
-    row_lse, row_sum, col_lse, col_sum = outputs
+        inputs = (queries, None, scale, row_bias, None, *terms)
+    row_lse, row_sum, col_lse, col_sum = _SimilarityStatistics.apply(settings, *inputs)
     rows, columns, has_sums = problem.rows, problem.columns, problem.positives is not None
     return Statistics(
         row_lse if rows else None,
@@ -121,30 +120,47 @@ def problem_statistics(problem: Problem, backend: str | None) -> Statistics:
     )
 
 
-class _SimilarityStatistics(torch.autograd.Function):
+class _SimilarityStatistics(Rule):
+    num_outputs = 4
+
     @staticmethod
-    def forward(ctx: Any, settings, queries, keys, scale, row_bias, col_bias, *terms):  # type: ignore[no-untyped-def]
-        if settings.self_similarity:
-            keys, col_bias = queries, row_bias
-        inputs = (queries, keys, scale, row_bias, col_bias, *terms)
-        *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
-        ctx.save_for_backward(*inputs, *statistics, state, settings.mixing, *settings.clause_ids)
-        ctx.settings = settings
+    def run(settings, *inputs):  # type: ignore[no-untyped-def]
+        *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*_both_sides(settings, inputs), *settings)
+        return tuple(statistics), (state,)
+
+    @staticmethod
+    def keep(ctx: Any, args, statistics, kept):  # type: ignore[no-untyped-def]
+        ctx.settings = settings = args[0]
+        ctx.save_for_backward(*args[1:], *statistics, *kept, settings.mixing, *settings.clause_ids)
         ctx.set_materialize_grads(False)
-        return tuple(statistics)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, d_row_lse, d_row_sum, d_col_lse, d_col_sum):  # type: ignore[no-untyped-def]
-        saved = ctx.saved_tensors
+    def backward(ctx: Any, saved, d_row_lse, d_row_sum, d_col_lse, d_col_sum):  # type: ignore[no-untyped-def]
         inputs, saved = saved[:NUM_INPUTS], saved[NUM_INPUTS:]
         statistics, (state, mixing, *ids) = saved[:4], saved[4:]
         settings = ctx.settings.with_tensors(mixing, list(ids))
         wanted = list(ctx.needs_input_grad[1:])  # in self-similarity, queries collect both roles
         grads = torch.ops.contrastive_ops.similarity_statistics_backward(
-            *inputs, *settings, *statistics, state, d_row_lse, d_row_sum, d_col_lse, d_col_sum, wanted
+            *_both_sides(settings, inputs),
+            *settings,
+            *statistics,
+            state,
+            d_row_lse,
+            d_row_sum,
+            d_col_lse,
+            d_col_sum,
+            wanted,
         )
         return None, *(grad if want else None for grad, want in zip(grads, wanted, strict=True))
+
+
+def _both_sides(settings: Settings, inputs: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """The inputs of the operator, which sees one tensor in both places in self-similarity."""
+    queries, keys, scale, row_bias, col_bias, row_term, col_term = inputs
+    if settings.self_similarity:
+        keys, col_bias = queries, row_bias
+    return queries, keys, scale, row_bias, col_bias, row_term, col_term
 
 
 @torch.library.impl("contrastive_ops::similarity_statistics", "CompositeExplicitAutograd")

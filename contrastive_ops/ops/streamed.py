@@ -11,7 +11,9 @@ from torch import Tensor
 from contrastive_ops.backends import check_backend_name
 from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.rule import Rule, refuse_transformed
 from contrastive_ops.ops.schema import differentiable_inputs, flatten
+from contrastive_ops.ops.transforms import is_transformed, requires_grad
 from contrastive_ops.problem import (
     DEFAULT_WORKSPACE_BYTES,
     Problem,
@@ -60,12 +62,13 @@ def streamed_row_lse(
     if isinstance(chunks, Sequence):  # refuse before any work; what is not a sequence is checked as it comes
         for chunk in chunks:
             _check_chunk(chunk, queries)
-    if torch.is_grad_enabled() and (queries.requires_grad or scale_tensor.requires_grad):
-        lse: Tensor = _StreamedRowLse.apply(autocast(queries), scale_tensor, chunks, workspace_bytes, backend)  # type: ignore[no-untyped-call]
-        return lse
-    return _lse_and_mean(autocast(queries).to(scale_tensor.dtype) * scale_tensor, chunks, 0, backend, with_mean=False)[
-        0
-    ]
+    if is_transformed():  # which hands on what it can see, one by one
+        chunks = list(chunks)
+        refuse_transformed(*chunks)
+    needs_grad = torch.is_grad_enabled() and requires_grad(queries, scale_tensor)
+    lse: Tensor
+    (lse,) = _StreamedRowLse.apply(autocast(queries), scale_tensor, chunks, workspace_bytes, backend, needs_grad)
+    return lse
 
 
 def split_rows(keys: Tensor) -> Iterable[Tensor]:
@@ -75,24 +78,28 @@ def split_rows(keys: Tensor) -> Iterable[Tensor]:
     return (keys[start : start + CHUNK_ROWS] for start in range(0, keys.shape[0], CHUNK_ROWS))
 
 
-class _StreamedRowLse(torch.autograd.Function):
+class _StreamedRowLse(Rule):
     @staticmethod
-    def forward(ctx: Any, queries, scale, chunks, workspace_bytes, backend):  # type: ignore[no-untyped-def]
+    def run(queries, scale, chunks, workspace_bytes, backend, needs_grad):  # type: ignore[no-untyped-def]
         # the scale is folded into the queries: the gradient of the folded queries is then u itself, also at scale 0
-        lse, mean = _lse_and_mean(queries.to(scale.dtype) * scale, chunks, workspace_bytes, backend, with_mean=True)
-        ctx.save_for_backward(queries, scale, mean)
-        return lse
+        folded = queries.to(scale.dtype) * scale
+        lse, mean = _lse_and_mean(folded, chunks, workspace_bytes if needs_grad else 0, backend, with_mean=needs_grad)
+        return (lse,), (mean,)
+
+    @staticmethod
+    def keep(ctx: Any, args, outputs, kept):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(*args[:2], *kept)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, d_lse):  # type: ignore[no-untyped-def]
-        queries, scale, mean = ctx.saved_tensors
+    def backward(ctx: Any, saved, d_lse):  # type: ignore[no-untyped-def]
+        queries, scale, mean = saved
         needs_queries, needs_scale = ctx.needs_input_grad[:2]
         # dq_i = g_i * scale * u_i
         dqueries = (mean * (d_lse * scale)[:, None]).to(queries.dtype) if needs_queries else None
         # dscale = sum_i g_i <q_i, u_i>
         dscale = (mean * queries * d_lse[:, None]).sum() if needs_scale else None
-        return dqueries, dscale, None, None, None
+        return dqueries, dscale, None, None, None, None
 
 
 def _lse_and_mean(
@@ -121,7 +128,7 @@ def _check_chunk(chunk: Tensor, queries: Tensor) -> None:
     check_embeddings("every chunk of negatives", chunk)
     if chunk.dim() != 2 or chunk.shape[1] != queries.shape[1]:
         raise ValueError(f"every chunk must be [K_c, D={queries.shape[1]}], got shape {tuple(chunk.shape)}")
-    if chunk.requires_grad:
+    if requires_grad(chunk):
         raise ValueError("a streamed chunk requires grad, expected none: detach it, or pass a tensor or a sequence")
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.span import (
     float64_chunks,
     identity,
@@ -50,16 +51,22 @@ def tuple_spans(vectors: Sequence[Tensor], data: int) -> TupleSpans:
     half precision cannot, and keeps the vectors themselves, with L^-1 for mixing. Their gradient holds for functions of
     span and volume, such as the volume score, not for functions of the basis itself.
     """
-    outputs: tuple[Tensor, ...] = _TupleSpans.apply(data, *vectors)  # type: ignore[no-untyped-call]
-    return TupleSpans(*outputs)
+    return TupleSpans(*_TupleSpans.apply(data, *vectors))
 
 
-class _TupleSpans(torch.autograd.Function):
+class _TupleSpans(Rule):
+    num_outputs = len(TupleSpans._fields)
+
     @staticmethod
-    def forward(ctx: Any, data, *vectors):  # type: ignore[no-untyped-def]
-        *outputs, inverse = torch.ops.contrastive_ops.tuple_spans(list(vectors), data)
+    def run(data, *vectors):  # type: ignore[no-untyped-def]
+        *spans, inverse = torch.ops.contrastive_ops.tuple_spans(list(vectors), data)
+        return tuple(spans), (inverse,)
+
+    @staticmethod
+    def keep(ctx: Any, args, outputs, kept):  # type: ignore[no-untyped-def]
+        data, *vectors = args
         spans = TupleSpans(*outputs)
-        ctx.save_for_backward(inverse, *vectors)
+        ctx.save_for_backward(*kept, *vectors)
         ctx.data = data
         needs_grad = ctx.needs_input_grad[1:]
         constant = [spans.mixing]
@@ -69,12 +76,16 @@ class _TupleSpans(torch.autograd.Function):
             constant.append(spans.last_square)
         ctx.mark_non_differentiable(*constant)
         ctx.set_materialize_grads(False)
-        return tuple(spans)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, dbanks, ddata_volume, _, dvolume, dlast_square):  # type: ignore[no-untyped-def]
-        inverse, *vectors = ctx.saved_tensors
+    def backward(ctx: Any, saved, dbanks, ddata_volume, _, dvolume, dlast_square):  # type: ignore[no-untyped-def]
+        inverse, *vectors = saved
+        # compiled graphs have zeros, not None, for what nobody used: of outputs that there is nothing of, too
+        if ctx.data == 0:
+            ddata_volume = None
+        if ctx.data == len(vectors):
+            dvolume = dlast_square = None
         upstream = (dbanks, ddata_volume, dvolume, dlast_square)
         if all(gradient is None for gradient in upstream):
             return (None,) * (1 + len(vectors))

@@ -1,0 +1,61 @@
+"""Every public function under torch.compile: one graph, the numbers of eager mode, with gradients and without.
+
+"aot_eager" traces through our fakes as inductor does, in a tenth of its time; without gradients Dynamo does it all.
+tests/test_compile.py asks about changing shapes and backends.
+"""
+
+import pytest
+import torch
+from public_calls import LOSSES, PRIMITIVES, pairs
+from torch.autograd import forward_ad
+
+ONE_PROCESS = LOSSES | PRIMITIVES
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def value_of(function, *inputs):
+    torch.manual_seed(0)
+    return function(*inputs)
+
+
+@pytest.mark.parametrize("name", ONE_PROCESS)
+def test_with_gradients(name):
+    compiled = torch.compile(ONE_PROCESS[name], fullgraph=True, backend="aot_eager")
+    leaves = [value.requires_grad_() for value in pairs()]
+    found, expected = value_of(compiled, *leaves), value_of(ONE_PROCESS[name], *leaves)
+    torch.testing.assert_close(found, expected)
+    of_both = [torch.autograd.grad(value, leaves, allow_unused=True) for value in (found, expected)]
+    torch.testing.assert_close(*of_both)
+
+
+@pytest.mark.parametrize("name", ONE_PROCESS)
+def test_without_gradients(name):
+    compiled = torch.compile(ONE_PROCESS[name], fullgraph=True, backend="eager")
+    torch.testing.assert_close(value_of(compiled, *pairs()), value_of(ONE_PROCESS[name], *pairs()))
+
+
+def dual(loss, x, y):
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(loss(forward_ad.make_dual(x, y), y)).tangent
+
+
+TRANSFORMED = {
+    "jvp": lambda loss, x, y: torch.func.jvp(lambda x: loss(x, y), (x,), (y,))[1],
+    "vmap": lambda loss, x, y: torch.func.vmap(lambda x: loss(x, y))(torch.stack((x, y))).sum(),
+    "dual": dual,
+}
+
+
+@pytest.mark.parametrize("name", ["clip_loss", "info_nce", "gram_volume", "softmax_mean"])
+@pytest.mark.parametrize("transform", TRANSFORMED)
+def test_transforms_inside(transform, name):
+    """They break the graph, and are refused as without a compiler; traced into it they would lose their tangents."""
+    compiled = torch.compile(lambda x, y: TRANSFORMED[transform](ONE_PROCESS[name], x, y), backend="eager")
+    with pytest.raises(RuntimeError, match=r"contrastive_ops .* got (forward mode|vmap)"):
+        compiled(*pairs())
