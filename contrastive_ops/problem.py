@@ -300,6 +300,8 @@ def check_scale(scale: float | Tensor, device: torch.device, dtype: torch.dtype)
     value, largest = float(scale), torch.finfo(dtype).max
     if largest < abs(value) < math.inf:
         raise ValueError(f"scale must be a number of {dtype}, at most {largest:.4g} in size, got {value}")
+    if torch.compiler.is_compiling():  # a product may have any number, a fill is compiled for each of a schedule
+        return torch.ones((), device=device, dtype=dtype) * value
     # a fill: `torch.tensor` would copy the number from the host, which waits for the device and breaks a CUDA graph
     return torch.full((), value, device=device, dtype=dtype)
 
