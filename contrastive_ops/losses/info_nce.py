@@ -42,7 +42,8 @@ def info_nce(
             a `Relation`: those of them that belong to it, such as `different(document_ids)`.
             `[K, D]`: these and no others, shared by all queries.
             `[M, K, D]`: query i against its own K.
-            a sequence or any other iterable of `[K_c, D]` chunks: shared, visited once and never held whole.
+            a sequence or any other iterable of `[K_c, D]` chunks: shared, visited once and never held whole. An
+            iterator (a generator) serves one call, and one without any chunk is an error.
             Negatives receive gradients if they require them (in a tensor or a sequence; a chunk of another iterable
             must not require any).
         reduction: "mean", "sum", or "none" for the per-query losses `[M]`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -46,11 +46,15 @@ def streamed_row_lse(
     Args:
         queries: `[M, D]`.
         chunks: an iterable of `[K_c, D]` tensors (a queue, a memory bank, slices of a memory-mapped array), **without
-            gradient**; K_c may differ. Chunks of another floating dtype or device are cast and moved one at a time.
+            gradient**; K_c may differ. Chunks of another floating dtype or device are cast and moved one at a time. An
+            iterator (a generator) serves one call: make it anew for the next, or give a sequence.
         scale: float or one-element tensor, with gradient.
 
     Returns:
         `[M]`, float32 (float64 for float64 queries); -inf where there is no key at all.
+
+    Raises:
+        ValueError, TypeError: naming got and expected; ValueError for an iterator without any chunk.
     """
     check_embeddings("queries", queries)
     if queries.dim() != 2:
@@ -62,6 +66,8 @@ def streamed_row_lse(
     if isinstance(chunks, Sequence):  # refuse before any work; what is not a sequence is checked as it comes
         for chunk in chunks:
             _check_chunk(chunk, queries)
+    if isinstance(chunks, Iterator):
+        chunks = _begun(chunks)
     if is_transformed():  # which hands on what it can see, one by one
         chunks = list(chunks)
         refuse_transformed(*chunks)
@@ -71,11 +77,28 @@ def streamed_row_lse(
     return lse
 
 
-def split_rows(keys: Tensor) -> Iterable[Tensor]:
+def split_rows(keys: Tensor) -> Sequence[Tensor]:
     """Slices of at most `CHUNK_ROWS` rows, so that a memory-mapped tensor is read piece by piece."""
     if torch.compiler.is_compiling():  # a loop over slices would fix the number of rows in the graph
         return [keys]
-    return (keys[start : start + CHUNK_ROWS] for start in range(0, keys.shape[0], CHUNK_ROWS))
+    return [keys[start : start + CHUNK_ROWS] for start in range(0, keys.shape[0], CHUNK_ROWS)]
+
+
+def _begun(chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same chunks, the first of which has been seen: one that is used up would be a loss of 0 without a word."""
+    first = next(chunks, None)
+    if first is None:
+        raise ValueError(
+            "got an iterator without any chunk, expected at least one: an iterator is used up by one call. Make a new "
+            "one for every step, closure and recomputation, or give a sequence such as bank.split(8192)"
+        )
+    return _resumed(first, chunks)
+
+
+def _resumed(first: Tensor, others: Iterator[Tensor]) -> Iterator[Tensor]:
+    yield first
+    del first  # one chunk is held at a time
+    yield from others
 
 
 class _StreamedRowLse(Rule):
