@@ -371,12 +371,12 @@ def markdown(found: dict[str, Figures]) -> str:
         match = re.fullmatch(r"(\w+) (\w+) \((.*)\) (\w+) D=(\d+)", key)
         assert match is not None
         arch, kernel, variant, numbers, d = match.groups()
-        is_volume = variant.startswith("K=")
+        is_volume = kernel.startswith("volume")
         # the others have tiles of another line
         if is_volume or (numbers != "fp16" and variant not in ("self-similarity", "bias only")):
             kernel = f"{kernel} {variant}" if is_volume else kernel
             groups.setdefault((kernel, arch, numbers, d), []).append(figures)
-    for key_parts in sorted(groups, key=lambda parts: [*VARIANTS, "merge"].index(parts[0].split()[0])):
+    for key_parts in sorted(groups, key=lambda parts: [*VARIANTS, "merge", "macro_sums"].index(parts[0].split()[0])):
         variants = groups[key_parts]
         f = variants[0]
         registers, shared = max(x.registers for x in variants), max(x.shared for x in variants)

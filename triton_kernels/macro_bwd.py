@@ -79,8 +79,9 @@ def macro_gradient_kernel(
     unit_value = tl.load(unit) if unit is not None else 1.0
     if kept is not None:
         inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
-        lines = entry.to(tl.int64) * num_rows + rows
-        dots = (tl.load(kept + lines[:, None] * num_cols + cols[None, :], mask=inside, other=0.0),)
+        products_of_entry = kept + entry.to(tl.int64) * num_rows * num_cols
+        offsets = rows.to(tl.int64)[:, None] * num_cols + cols[None, :]
+        dots = (tl.load(products_of_entry + offsets, mask=inside, other=0.0),)
     else:
         dots = products(
             row_data,
@@ -123,8 +124,7 @@ def macro_gradient_kernel(
     if d_scale is not None:
         program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
         tl.store(d_scale + (first_term + program), tl.sum(ds * values) * (d_scale_weight / unit_value))
-    i = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)  # within the block
-    j = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    i, j = rows - first_row, cols - first_col
     slopes, by_row_term, by_col_term = score_slopes(score, coordinates, ds, entry, rows, num_rows, cols, num_cols)
     store_row_sums(parts.row_bias, ds, i, block_rows)
     store_col_sums(parts.col_bias, ds, j, block_cols)
@@ -132,7 +132,7 @@ def macro_gradient_kernel(
     store_col_sums(parts.col_term, by_col_term, j, block_cols)
     if weights_block is not None:
         targets = weights_block + (i[:, None] * row_stride + j[None, :])  # of a workspace that 31 bits count
-        inside = (i < block_rows)[:, None] & (j < block_cols)[None, :]
+        inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]  # as the block ends where a tile does
         for s in tl.static_range(len(slopes)):
             weights = bank_weights(score, slopes, s, entry, cols, num_cols, weights_block.dtype.element_ty)
             tl.store(targets + s * bank_stride, weights, mask=inside)

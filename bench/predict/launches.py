@@ -64,7 +64,8 @@ def _problem(objective: str, n: int, d: int, dtype: torch.dtype, workspace_bytes
 def _recorded(gpu: Gpu, *, allow_tf32: bool) -> Iterator[list[Launch]]:
     """Launches are kept instead of run, for a GPU that need not be here."""
     launches: list[Launch] = []
-    size = GpuSize(gpu.sms, max(LEAST_MACRO_BYTES, gpu.l2_bytes // 2))
+    # an AMD GPU says how large the cache of one of its dies is, 4 MiB
+    size = GpuSize(gpu.sms, LEAST_MACRO_BYTES if gpu.arch.startswith("gfx") else gpu.l2_bytes // 2)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if allow_tf32 else "highest")
     try:

@@ -209,7 +209,7 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         (INTERPRETER, "any"): (Row(ANY_D, Tile(64, 64, 64, 4, 1), 7),),
         ("sm_80", "half"): (Row(ANY_D, Tile(32, 128, 32, 8, 2), 4), Row(ANY_D, Tile(16, 64, 32, 8, 2), 7)),
         ("sm_80", "tf32"): (Row(ANY_D, Tile(32, 128, 16, 8, 2), 4), Row(ANY_D, Tile(32, 64, 16, 8, 2), 7)),
-        ("sm_80", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 1), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
+        ("sm_80", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
         ("sm_80", "fp64"): (Row(ANY_D, Tile(16, 32, 16, 8, 2), 7),),
         ("sm_86", "half"): (Row(ANY_D, Tile(32, 128, 32, 8, 2), 4), Row(ANY_D, Tile(32, 64, 32, 8, 2), 7)),
         ("sm_86", "tf32"): (
