@@ -77,7 +77,8 @@ def test_tensor_cores_multiply(arch: str, compiled: Found) -> None:
     def expects_tensor(key: str) -> bool:
         return arch == "gfx942" or " fp32 " not in key
 
-    products = {key: f for key, f in compiled.items() if not re.search(r"merge|macro_sums|macro_gradient \(kept\)", key)}
+    others = r"merge|macro_sums|macro_gradient \(kept\)"
+    products = {key: f for key, f in compiled.items() if not re.search(others, key)}
     assert {key for key, f in products.items() if expects_tensor(key) and not f["tensor"]} == set()
     assert {key for key, f in products.items() if not expects_tensor(key) and not f["fma"]} == set()
 
