@@ -3,7 +3,7 @@ FSDP does it, or packed and unpacked by hooks. Values and gradients are the same
 
 import pytest
 import torch
-from public_calls import CALLS, DISTRIBUTED, alone, pairs, seeded
+from pair_calls import CALLS, DISTRIBUTED, alone, pairs, seeded
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.utils.checkpoint import checkpoint
 

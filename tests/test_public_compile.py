@@ -6,7 +6,7 @@ tests/test_compile.py asks about changing shapes and backends.
 
 import pytest
 import torch
-from public_calls import LOSSES, PRIMITIVES, pairs
+from pair_calls import LOSSES, PRIMITIVES, pairs
 from torch.autograd import forward_ad
 
 ONE_PROCESS = LOSSES | PRIMITIVES

@@ -5,7 +5,7 @@ import inspect
 
 import torch
 import torch.nn.functional as F
-from public_calls import NO_GRADIENT, pairs
+from pair_calls import NO_GRADIENT, pairs
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import contrastive_ops as ops

@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from public_calls import CALLS, DISTRIBUTED, NO_GRADIENT, alone, pairs, seeded
+from pair_calls import CALLS, DISTRIBUTED, NO_GRADIENT, alone, pairs, seeded
 from torch.autograd import forward_ad
 
 OURS = r"contrastive_ops .* got (forward mode|vmap|a trace) \(.*\), expected"

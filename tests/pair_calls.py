@@ -1,6 +1,6 @@
-"""A call of every public function that has a gradient, on N pairs `x`, `y`: `CALLS[name](x, y)`, one number each.
+"""A call of every public function that has a gradient, as a function of N pairs `x`, `y`: `CALLS[name](x, y)`, one number.
 
-Losses are those of `bench.loss_calls`, so that a new one joins by itself; `test_public_calls.py` asks whether any
+Losses are those of `bench.loss_calls`, so that a new one joins by itself; `test_pair_calls.py` asks whether any
 function is missing. Distributed losses run in a group of this process alone (`alone`).
 """
 

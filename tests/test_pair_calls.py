@@ -2,7 +2,7 @@
 
 import re
 
-from public_calls import CALLS, NO_GRADIENT, RELATIONS, WHOLE_STEPS
+from pair_calls import CALLS, NO_GRADIENT, RELATIONS, WHOLE_STEPS
 
 import contrastive_ops
 from contrastive_ops import distributed
