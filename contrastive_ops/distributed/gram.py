@@ -51,7 +51,8 @@ def gram_loss(
         anchor: this rank's `[n, D]`; n may differ from rank to rank and be 0.
         modalities: a sequence of 1 to 7 tensors `[n, D]` of this rank.
         strategy, group, group_size, groups, grad_reduction: see `contrastive_ops.distributed`.
-        temperature: the same number on every rank; a tensor receives its gradient.
+        temperature: > 0, the same number on every rank; a tensor receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         label_smoothing: e in [0, 1), spread over the candidates of all ranks (of the rank group with "grouped").
         detach_keys, absolute, workspace_bytes, backend: as in one process.
 
@@ -72,7 +73,7 @@ def gram_loss(
             check_number("label_smoothing", label_smoothing, 0.0, 1.0)
             check_matrix("anchor", anchor)
             own, others = check_modalities(anchor, modalities, paired=True)
-            scale = check_scale(inverse_temperature(temperature), own.device, statistics_dtype(own.dtype)).neg()
+            scale = check_scale(inverse_temperature(temperature, own), own.device, statistics_dtype(own.dtype)).neg()
             own = own if rows else own.detach()
             others = others if columns else [modality.detach() for modality in others]
             problem, volume = volume_problem(

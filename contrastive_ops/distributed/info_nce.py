@@ -37,7 +37,8 @@ def info_nce(
     Args:
         queries, keys: this rank's `[m, D]`; m may differ from rank to rank and be 0.
         strategy, group, group_size, groups, grad_reduction, wire_dtype: see `contrastive_ops.distributed`.
-        temperature: the same number on every rank; a tensor receives its gradient.
+        temperature: > 0, the same number on every rank; a tensor receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         negatives: None: the keys of all other queries of all ranks. `[k, D]`: this rank's part of a queue or memory
             bank; the parts of all ranks together are the negatives of every query. k may differ from rank to rank. With
             "shard" they stay where they are.
@@ -58,7 +59,7 @@ def info_nce(
         problem = local_problem(
             queries,
             keys if negatives is None else negatives,
-            scale=inverse_temperature(temperature),
+            scale=inverse_temperature(temperature, queries),
             candidates=off_diagonal() if negatives is None else all_pairs(),
             positives=diagonal() if negatives is None else None,
             columns=False,

@@ -16,7 +16,7 @@ from contrastive_ops.distributed.statistics import carrier_for, local_problem, s
 from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.ops.rule import Rule
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
 from contrastive_ops.relations import off_diagonal, same
 
 
@@ -44,7 +44,8 @@ def sup_con(
         features: this rank's `[n, D]`; n may differ from rank to rank and be 0.
         labels: this rank's `[n]` integers, compared across ranks.
         strategy, group, group_size, groups, grad_reduction, wire_dtype: see `contrastive_ops.distributed`.
-        temperature: the same number on every rank; a tensor receives its gradient.
+        temperature: > 0, the same number on every rank; a tensor receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         workspace_bytes, backend: as in one process.
 
     Returns:
@@ -57,10 +58,11 @@ def sup_con(
     distribution = Distribution(strategy, group, group_size, groups, wire_dtype, grad_reduction)
 
     def prepare() -> Task:
+        check_matrix("features", features)
         problem = local_problem(
             features,
             features,
-            scale=inverse_temperature(temperature),
+            scale=inverse_temperature(temperature, features),
             candidates=off_diagonal(),
             positives=same(labels).without_diagonal(),
             columns=False,

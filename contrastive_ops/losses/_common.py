@@ -6,6 +6,7 @@ from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice
 from contrastive_ops.problem import autocast, check_matrix, check_scale, statistics_dtype
+from contrastive_ops.readable import is_readable
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -28,15 +29,21 @@ def check_reduction(reduction: str) -> None:
     check_choice("reduction", reduction, REDUCTIONS)
 
 
-def inverse_temperature(temperature: float | Tensor) -> float | Tensor:
-    """scale = 1 / temperature, keeping the graph of a learnable temperature."""
+def inverse_temperature(temperature: float | Tensor, features: Tensor) -> float | Tensor:
+    """scale = 1 / temperature, keeping the graph of a learnable temperature.
+
+    A tensor is inverted in the statistics dtype of the features: bfloat16 would round the inverse to 8 bits, and
+    float16 has none for 1e-5. Its sign is looked at where that is free.
+    """
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1 or not temperature.is_floating_point():
             raise ValueError(
                 "temperature must be a float or a one-element floating-point tensor, "
                 f"got {temperature.dtype} of shape {tuple(temperature.shape)}"
             )
-        return temperature.reciprocal()
+        if is_readable(temperature) and not temperature > 0:
+            raise ValueError(f"temperature must be > 0, got {temperature.item():.4g}")
+        return temperature.to(statistics_dtype(features.dtype)).reciprocal()
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
         raise TypeError(f"temperature must be a float or a 0-dim tensor, got {type(temperature).__name__}")
     if not temperature > 0:

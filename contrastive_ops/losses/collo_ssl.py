@@ -45,7 +45,8 @@ def collo_ssl(
         log_positive_weights, log_negative_weights: `[P]` and `[G]`, log w of each device; None for w = 1.
         samples: `[R, N]` integers, the moments of every negative device that anchor i is compared with (the paper's
             time-shifted samples); None for all moments but i.
-        temperature: divides the similarities, not the weights; float or one-element tensor, with gradient.
+        temperature: > 0, divides the similarities, not the weights; float or one-element tensor, with gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean", "sum", or "none" for the per-anchor losses `[N]`.
         workspace_bytes, backend: see `similarity_statistics`.
 
@@ -72,7 +73,7 @@ def collo_ssl(
         check_indices("samples", samples.flatten() if isinstance(samples, Tensor) else samples, n)
         if samples.dim() != 2 or samples.shape[1] != n:
             raise ValueError(f"samples must be [R, N={n}], got shape {tuple(samples.shape)}")
-    scale = inverse_temperature(temperature)
+    scale = inverse_temperature(temperature, anchors)
     positive = _weighted(paired_scores(anchors, positives, scale), log_positive_weights)  # [P, N]
     if samples is not None:
         each = paired_scores(anchors, in_statistics_dtype(negatives)[:, samples], scale).flatten(1)  # [G, R * N]

@@ -33,7 +33,8 @@ def cwcl(
     Args:
         queries: `[N, D]`, the trained modality, usually L2-normalised (nothing is normalised here).
         keys: `[N, D]`, the pre-trained one, L2-normalised, so that w lies in [0, 1]; the weights are detached.
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean", "sum", or "none" for `[N]` losses.
         workspace_bytes, backend: see `similarity_statistics`.
 
@@ -43,7 +44,7 @@ def cwcl(
     """
     check_reduction(reduction)
     check_pairs("queries", queries, "keys", keys)
-    scale = inverse_temperature(temperature)
+    scale = inverse_temperature(temperature, queries)
     rows, columns, positive = pair_cross_entropies(
         queries, keys, scale, workspace_bytes=workspace_bytes, backend=backend
     )

@@ -38,7 +38,8 @@ def dcl(
 
     Args:
         z1, z2: `[N, D]`, two views of N instances, usually L2-normalised (nothing is normalised here).
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         sigma: None for DCL; DCLW's concentration, 0.5 in the paper.
         detach_weight: whether w is a constant of the gradient. Public codes differ.
         combine: "union" of the negatives of both views (the paper), or the "sum" of two log-sum-exps that some public
@@ -54,7 +55,7 @@ def dcl(
     check_choice("combine", combine, ("union", "sum"))
     check_pairs("z1", z1, "z2", z2)
     options: dict[str, Any] = {
-        "scale": inverse_temperature(temperature),
+        "scale": inverse_temperature(temperature, z1),
         "workspace_bytes": workspace_bytes,
         "backend": backend,
     }

@@ -37,7 +37,8 @@ def debiased_nt_xent(
 
     Args:
         z1, z2: `[N, D]`, two views of N instances, L2-normalised (the lower bound of G supposes it).
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         tau_plus: in [0, 1), the share of negatives that are really positives.
         beta: >= 0, how much hard negatives weigh; not 0 takes a second pass. The weights are not detached.
         reduction: "mean" over the 2N anchors, "sum", or "none" for `[2N]` losses, z1's anchors first.
@@ -51,7 +52,7 @@ def debiased_nt_xent(
     check_number("tau_plus", tau_plus, 0.0, 1.0)
     check_number("beta", beta, 0.0)
     check_pairs("z1", z1, "z2", z2)
-    scale = inverse_temperature(temperature)
+    scale = inverse_temperature(temperature, z1)
     views = torch.stack((z1, z2))
     rows = views.flatten(0, 1)
     positive = paired_scores(z1, z2, scale).repeat(2)

@@ -42,7 +42,8 @@ def decoupled_softmax(
         queries: `[M, D]`, usually L2-normalised (nothing is normalised here).
         keys: `[N, D]`, the labels' embeddings.
         query_ids, key_ids: `[M]` and `[N]` integers. A query with several positives has them under its one id.
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         max_positives: no query has more positives than these. None counts them, for which the host waits for the device
             once: give it on a GPU, and to `torch.compile`.
         reduction: "mean" over the queries that have a positive, "sum", or "none" for `[M]` losses. A query without a
@@ -60,7 +61,7 @@ def decoupled_softmax(
     check_ids("key_ids", key_ids, keys.shape[0])
     if max_positives is not None and (not isinstance(max_positives, int) or max_positives < 1):
         raise ValueError(f"max_positives must be None or an int >= 1, got {max_positives}")
-    scale, pairs = inverse_temperature(temperature), different(query_ids, key_ids)
+    scale, pairs = inverse_temperature(temperature, queries), different(query_ids, key_ids)
     # first, so that a host that counts waits for nothing else
     count = count_same(query_ids, key_ids)
     columns, is_positive = _positive_columns(query_ids, key_ids, count, max_positives)

@@ -50,7 +50,8 @@ def gram_loss(
         anchor: `[N, D]`, the modality that all are tied to (text, in the paper), usually L2-normalised.
         modalities: a sequence of 1 to 7 tensors `[N, D]`; row i of each belongs to anchor i. They move together: a
             negative is the whole tuple of another item.
-        temperature: divides the volumes; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the volumes; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         label_smoothing: e in [0, 1): the target keeps 1 - e, and e is spread over all N candidates (0.1 in the paper).
         detach_keys: stop the gradient into the candidates, as GRAM's training code does: an anchor learns from its row
             alone, a tuple from its column alone. Two passes instead of one.
@@ -69,7 +70,7 @@ def gram_loss(
     check_number("label_smoothing", label_smoothing, 0.0, 1.0)
     check_matrix("anchor", anchor)
     anchor, modalities = check_modalities(anchor, modalities, paired=True)
-    scale = check_scale(inverse_temperature(temperature), anchor.device, statistics_dtype(anchor.dtype)).neg()
+    scale = check_scale(inverse_temperature(temperature, anchor), anchor.device, statistics_dtype(anchor.dtype)).neg()
     check_backend_name(backend)
     options: dict[str, Any] = {"absolute": absolute, "workspace_bytes": workspace_bytes, "backend": backend}
     if detach_keys:

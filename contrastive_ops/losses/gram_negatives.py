@@ -34,7 +34,8 @@ def gram_negatives(
     Args:
         anchor: `[N, D]`, N >= 2.
         modalities: a sequence of 1 to 7 tensors `[N, D]`; row i of each belongs to anchor i.
-        temperature: divides the volumes.
+        temperature: > 0, divides the volumes.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         floor: added to every probability, so that no negative is impossible.
         seed: makes the draw repeatable; None draws with PyTorch's global generator.
 
@@ -54,7 +55,7 @@ def gram_negatives(
     refuse_transformed(anchor, *modalities)
     generator = None if seed is None else torch.Generator(anchor.device).manual_seed(seed)
     volume = gram_volume(anchor, modalities)
-    scale = check_scale(inverse_temperature(temperature), anchor.device, volume.dtype).neg()
+    scale = check_scale(inverse_temperature(temperature, anchor), anchor.device, volume.dtype).neg()
     tuples, anchors = _Draw(volume, generator), _Draw(volume, generator)
     for rows, cols, scores in volume_blocks(anchor, modalities, scale):
         candidates = off_diagonal().mask(rows, cols, scores.device)

@@ -36,7 +36,8 @@ def info_nce(
     Args:
         queries: `[M, D]`, usually L2-normalised (nothing is normalised here).
         keys: `[M, D]`; key i is the positive of query i.
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         negatives: who the positive competes with.
             None: the keys of the other queries.
             a `Relation`: those of them that belong to it, such as `different(document_ids)`.
@@ -58,7 +59,7 @@ def info_nce(
     """
     check_reduction(reduction)
     check_pairs("queries", queries, "keys", keys)
-    scale = inverse_temperature(temperature)
+    scale = inverse_temperature(temperature, queries)
     if negatives is None or isinstance(negatives, Relation):
         pairs = {"candidates": competing(negatives), "positives": diagonal()}
         return row_cross_entropy(

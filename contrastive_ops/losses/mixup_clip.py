@@ -43,7 +43,8 @@ def mixup_clip_loss(
         partner: `[N]` integers in [0, N). Where partner(i) = i the target is i with mass 1; the authors' code leaves
             1 - share there.
         share: `[N]`, in [0, 1]; 1 for what was not mixed.
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean", "sum", or "none" for `[N]` losses.
         workspace_bytes, backend: see `similarity_statistics`.
 
@@ -54,7 +55,7 @@ def mixup_clip_loss(
     check_pairs("mixed", mixed, "keys", keys)
     check_indices("partner", partner, mixed.shape[0], mixed.shape[0])
     check_vector("share", share, mixed.shape[0])
-    scale = inverse_temperature(temperature)
+    scale = inverse_temperature(temperature, mixed)
     rows, columns, own = pair_cross_entropies(mixed, keys, scale, workspace_bytes=workspace_bytes, backend=backend)
     with_partner, rest = paired_scores(mixed, in_statistics_dtype(keys)[partner], scale), 1.0 - share.to(own.dtype)
     # with LSE of row i = s_ii + CE_i:     -log softmax_j s_ip = CE_i + (s_ii - s_ip)

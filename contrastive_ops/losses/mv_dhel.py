@@ -29,7 +29,8 @@ def mv_dhel(
 
     Args:
         views: `[V, N, D]`, V >= 2 views of N instances, usually L2-normalised (nothing is normalised here).
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean" over the instances, "sum", or "none" for `[N]` losses.
         workspace_bytes, backend: see `similarity_statistics`.
 
@@ -39,7 +40,7 @@ def mv_dhel(
     """
     check_reduction(reduction)
     check_views(views)
-    scale = inverse_temperature(temperature)
+    scale = inverse_temperature(temperature, views)
     energy = row_lse(
         views, views, scale=scale, candidates=off_diagonal(), workspace_bytes=workspace_bytes, backend=backend
     ).sum(0)

@@ -31,7 +31,8 @@ def mv_info_nce(
 
     Args:
         views: `[V, N, D]`, V >= 2 views of N instances, usually L2-normalised (nothing is normalised here).
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         same_view_negatives: whether w = v belongs to B_i: True in the authors' code, False in their formula.
         reduction: "mean" over the instances, "sum", or "none" for `[N]` losses.
         workspace_bytes, backend: see `similarity_statistics`.
@@ -41,7 +42,7 @@ def mv_info_nce(
     """
     check_reduction(reduction)
     check_views(views)
-    scale = inverse_temperature(temperature)
+    scale = inverse_temperature(temperature, views)
     rows, v = views.flatten(0, 1), views.shape[0]
     negatives = row_lse(
         rows,

@@ -39,7 +39,8 @@ def nspt(
         labels: `[N]` integers.
         anchors: `[K]` different indices of the rehearsed items; None for all.
         exclude_self: whether i = k is left out of the sum. The paper does not say.
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean" over the K anchors, "sum", or "none" for `[K]` losses.
         workspace_bytes, backend: see `similarity_statistics`.
 
@@ -56,7 +57,11 @@ def nspt(
         anchors = items
     else:
         check_indices("anchors", anchors, n)
-    options = {"scale": inverse_temperature(temperature), "workspace_bytes": workspace_bytes, "backend": backend}
+    options = {
+        "scale": inverse_temperature(temperature, student),
+        "workspace_bytes": workspace_bytes,
+        "backend": backend,
+    }
     queries, labels = student[anchors], labels[anchors]
     lse = row_lse(queries, student, candidates=different(anchors, items) if exclude_self else all_pairs(), **options)
     positives = same(labels)

@@ -29,7 +29,8 @@ def nt_xent(
 
     Args:
         z1, z2: `[N, D]`, two views of N instances, usually L2-normalised (nothing is normalised here).
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean" over the 2N anchors, "sum", or "none" for `[2N]` losses, z1's anchors first.
         workspace_bytes: budget for scores kept from forward for backward.
         backend: see `similarity_statistics`.
@@ -48,7 +49,7 @@ def nt_xent(
     lse, positive = row_lse_and_sum(
         views,
         views,
-        scale=inverse_temperature(temperature),
+        scale=inverse_temperature(temperature, z1),
         candidates=different(instance),
         positives=same(instance).without_diagonal(),
         workspace_bytes=workspace_bytes,

@@ -39,7 +39,8 @@ def packed_info_nce(
             loss 0 and gradient 0. None: i * (N / M).
         query_groups, key_groups: `[M]` and `[N]` integers: ragged sets, each query among the keys of its group (sorted
             groups are skipped tile by tile). None: all keys.
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean" over the rows that are not ignored, "sum", or "none" for `[M]` losses.
         workspace_bytes, backend: see `similarity_statistics`.
 
@@ -64,7 +65,7 @@ def packed_info_nce(
     if query_groups is not None and key_groups is not None:
         candidates = candidates & same(query_groups, key_groups)
     options = {
-        "scale": inverse_temperature(temperature),
+        "scale": inverse_temperature(temperature, queries),
         "candidates": candidates,
         "positives": same(targets, columns),
         "workspace_bytes": workspace_bytes,

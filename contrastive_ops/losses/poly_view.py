@@ -28,7 +28,8 @@ def poly_view(
 
     Args:
         views: `[V, N, D]`, V >= 2 views of N instances, usually L2-normalised (nothing is normalised here).
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         same_view_negatives: whether u = v belongs to the negatives.
         reduction: "mean" over the V*N anchors, "sum", or "none" for `[V*N]` losses, the first view's anchors first.
         workspace_bytes, backend: see `similarity_statistics`.
@@ -40,7 +41,7 @@ def poly_view(
     check_reduction(reduction)
     check_views(views)
     v, n = views.shape[:2]
-    rows, scale = views.flatten(0, 1), inverse_temperature(temperature)
+    rows, scale = views.flatten(0, 1), inverse_temperature(temperature, views)
     relation = other_instances(views, same_view_negatives)
     lse = row_lse(rows, rows, scale=scale, candidates=relation, workspace_bytes=workspace_bytes, backend=backend)
     # [V, N, V]: anchor v of instance n against its view w

@@ -30,7 +30,8 @@ def private_info_nce(
         queries: `[M, D]`, or `[M, C, D]` with one for each class, usually L2-normalised (nothing is normalised here).
         candidates: `[M, C, D]`.
         targets: `[M]` integers in [0, C); a negative one (-100) means that the row is ignored, with loss 0.
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean" over the rows that are not ignored, "sum", or "none" for `[M]` losses.
 
     Returns:
@@ -46,7 +47,7 @@ def private_info_nce(
             f"got shapes {tuple(queries.shape)} and {tuple(candidates.shape)}"
         )
     check_indices("targets", targets, candidates.shape[1], queries.shape[0], negative_ignores=True)
-    scores, counted = paired_scores(by_class, candidates, inverse_temperature(temperature)), targets >= 0
+    scores, counted = paired_scores(by_class, candidates, inverse_temperature(temperature, queries)), targets >= 0
     is_target = torch.arange(scores.shape[1], device=scores.device) == targets[:, None]
     positive = scores.masked_fill(~is_target, 0.0).sum(1)
     losses = cross_entropy_of_positive(merged_along(scores.masked_fill(is_target, -torch.inf), 1), positive)

@@ -38,7 +38,8 @@ def shared_anchor_loss(
         others: `[S, N, D]` or a sequence of S >= 1 `[N, D]`; row i of each belongs to anchor i.
         symmetric: both directions (their mean), or anchors among others alone.
         combine: "sum" or "mean" over the S sets.
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean", "sum", or "none" for `[N]` losses.
         workspace_bytes, backend: see `similarity_statistics`.
 
@@ -52,7 +53,7 @@ def shared_anchor_loss(
         check_pairs("anchors", anchors, "every set of others", other)
     options: dict[str, Any] = {"reduction": reduction, "workspace_bytes": workspace_bytes, "backend": backend}
     if symmetric:
-        scale = inverse_temperature(temperature)
+        scale = inverse_temperature(temperature, anchors)
         losses = [clip_loss(anchors, other, scale, **options) for other in others]
     else:
         losses = [info_nce(anchors, other, temperature=temperature, **options) for other in others]

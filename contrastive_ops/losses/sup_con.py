@@ -34,7 +34,8 @@ def sup_con(
         features: `[N, D]`, usually L2-normalised (nothing is normalised here). Several views of an item are several
             rows of one label.
         labels: `[N]` integers.
-        temperature: divides the similarities; float or one-element tensor, which receives its gradient.
+        temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         mean: "outside" (L_out, the usual one) or "inside" (L_in; a second pass, over the positives).
         reduction: "mean" over the anchors that have a positive, "sum", or "none" for `[N]` losses. An anchor
             without a positive has loss 0 and gradient 0 and is not counted in the mean.
@@ -52,7 +53,11 @@ def sup_con(
     check_choice("mean", mean, ("outside", "inside"))
     check_matrix("features", features)
     check_ids("labels", labels, features.shape[0])
-    options = {"scale": inverse_temperature(temperature), "workspace_bytes": workspace_bytes, "backend": backend}
+    options = {
+        "scale": inverse_temperature(temperature, features),
+        "workspace_bytes": workspace_bytes,
+        "backend": backend,
+    }
     count = count_same(labels, labels) - 1
     has_positive = count > 0
     positives = same(labels).without_diagonal()

@@ -35,7 +35,8 @@ def weighted_info_nce(
         log_weights: `[M]`, log w_j: minus the log of the probability that sampling took key j, for the logQ
             correction. It receives its gradient.
         weigh_positive: whether the positive has its weight too, as in the logQ correction, or 1.
-        temperature: divides the similarities, not the weights; float or one-element tensor, with gradient.
+        temperature: > 0, divides the similarities, not the weights; float or one-element tensor, with gradient.
+            On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean", "sum", or "none" for the per-query losses `[M]`.
         workspace_bytes, backend: see `similarity_statistics`.
 
@@ -46,7 +47,7 @@ def weighted_info_nce(
     check_pairs("queries", queries, "keys", keys)
     check_vector("log_weights", log_weights, keys.shape[0])
     options = {
-        "scale": inverse_temperature(temperature),
+        "scale": inverse_temperature(temperature, queries),
         "col_bias": log_weights,
         "candidates": off_diagonal(),
         "positives": diagonal(),

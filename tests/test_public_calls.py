@@ -1,0 +1,54 @@
+"""Ways in which people call things, each tried on every public function: a new one joins by being in `CALLS`."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.distributed as dist
+from public_calls import CALLS, mapped, tensors_of, with_argument
+
+import contrastive_ops
+from contrastive_ops import distributed
+
+RELATIONS = {"all_pairs", "diagonal", "different", "off_diagonal", "same"}  # make a relation and compute nothing
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_rank() -> Iterator[None]:
+    """The process group of a world of one."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_every_public_function_is_called():
+    functions = {name for name in contrastive_ops.__all__ if name[0].islower()} - RELATIONS
+    assert set(CALLS) == functions | {f"distributed.{name}" for name in distributed.__all__}
+
+
+@pytest.mark.parametrize("name", with_argument("temperature"))
+@pytest.mark.parametrize("value, dtype", [(0.498046875, torch.bfloat16), (1e-5, torch.float16)], ids=str)
+def test_a_temperature_of_half_precision_is_inverted_in_the_statistics_dtype(name, value, dtype):
+    """In its own, 1 / 0.498 is off by 0.4 % and 1 / 1e-5 is infinite."""
+    temperature = torch.tensor(value, dtype=dtype)
+    half, exact = (tensors_of(CALLS[name](temperature=t)) for t in (temperature, float(temperature)))
+    torch.testing.assert_close(half, exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", with_argument("temperature"))
+def test_a_temperature_of_single_precision_serves_double(name):
+    """0.3 is not a float32 number: the inverse of what it is must not be rounded to one."""
+    temperature = torch.tensor(0.3)
+    wide = mapped(CALLS[name].arguments(), lambda x: x.detach().double() if x.is_floating_point() else x)
+    single, exact = (
+        tensors_of(CALLS[name].function(**wide | {"temperature": t})) for t in (temperature, float(temperature))
+    )
+    torch.testing.assert_close(single, exact, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", with_argument("temperature"))
+@pytest.mark.parametrize("value", [0.0, -0.1, float("nan")])
+def test_a_tensor_as_temperature_is_checked_like_a_float(name, value):
+    for temperature in (value, torch.tensor(value), torch.tensor([value], dtype=torch.float16, requires_grad=True)):
+        with pytest.raises(ValueError, match=r"temperature must be > 0, got (0|0\.0|-0\.1|-0\.09998|nan)$"):
+            CALLS[name](temperature=temperature)
