@@ -29,14 +29,14 @@ class Call(NamedTuple):
         return self.function(**self.arguments() | changed)
 
 
-def _unit(*shape: int, seed: int = 0) -> Tensor:
+def unit(*shape: int, seed: int = 0) -> Tensor:
     vectors = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return F.normalize(vectors, dim=-1).requires_grad_()
 
 
 def _pair(first: str, second: str, **others: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
     """Two `[N, D]` by these names, and what others are made of."""
-    return lambda: {first: _unit(N, D), second: _unit(N, D, seed=1), **{name: make() for name, make in others.items()}}
+    return lambda: {first: unit(N, D), second: unit(N, D, seed=1), **{name: make() for name, make in others.items()}}
 
 
 def _ids() -> Tensor:
@@ -48,7 +48,7 @@ def _items() -> Tensor:
 
 
 def _modalities() -> list[Tensor]:
-    return [_unit(N, D, seed=1), _unit(N, D, seed=2)]
+    return [unit(N, D, seed=1), unit(N, D, seed=2)]
 
 
 def _cached(inputs: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def _cached(inputs: Tensor) -> Tensor:
 _IMAGES = _pair("image_features", "text_features", logit_scale=lambda: torch.tensor(9.0, requires_grad=True))
 _QUERIES, _VIEWS = _pair("queries", "keys"), _pair("z1", "z2")
 _RELATIONS = {"candidates": lambda: ops.different(_ids()), "positives": lambda: ops.same(_ids())}
-_STATISTICS = _pair("queries", "keys", **_RELATIONS, row_bias=lambda: _unit(N), col_bias=lambda: _unit(N))
+_STATISTICS = _pair("queries", "keys", **_RELATIONS, row_bias=lambda: unit(N), col_bias=lambda: unit(N))
 
 CALLS = {
     "alignment": Call(ops.alignment, _pair("first", "second")),
@@ -71,9 +71,9 @@ CALLS = {
     "collo_ssl": Call(
         ops.collo_ssl,
         lambda: {
-            "anchors": _unit(N, D),
-            "positives": _unit(2, N, D, seed=1),
-            "negatives": _unit(2, N, D, seed=2),
+            "anchors": unit(N, D),
+            "positives": unit(2, N, D, seed=1),
+            "negatives": unit(2, N, D, seed=2),
             "samples": torch.stack((_items(), _ids())),
         },
     ),
@@ -83,20 +83,20 @@ CALLS = {
     "dcl": Call(ops.dcl, _VIEWS),
     "debiased_nt_xent": Call(ops.debiased_nt_xent, _VIEWS),
     "decoupled_softmax": Call(ops.decoupled_softmax, _pair("queries", "keys", query_ids=_ids, key_ids=_ids)),
-    "gram_loss": Call(ops.gram_loss, lambda: {"anchor": _unit(N, D), "modalities": _modalities()}),
-    "gram_nearest": Call(ops.gram_nearest, lambda: {"anchor": _unit(N, D), "modalities": _modalities()}),
-    "gram_negatives": Call(ops.gram_negatives, lambda: {"anchor": _unit(N, D), "modalities": _modalities(), "seed": 0}),
-    "gram_volume": Call(ops.gram_volume, lambda: {"anchor": _unit(N, D), "modalities": _modalities()}),
+    "gram_loss": Call(ops.gram_loss, lambda: {"anchor": unit(N, D), "modalities": _modalities()}),
+    "gram_nearest": Call(ops.gram_nearest, lambda: {"anchor": unit(N, D), "modalities": _modalities()}),
+    "gram_negatives": Call(ops.gram_negatives, lambda: {"anchor": unit(N, D), "modalities": _modalities(), "seed": 0}),
+    "gram_volume": Call(ops.gram_volume, lambda: {"anchor": unit(N, D), "modalities": _modalities()}),
     "info_nce": Call(ops.info_nce, _pair("queries", "keys", negatives=lambda: ops.different(_ids()))),
     "matryoshka": Call(
         lambda features, labels, **options: ops.matryoshka(
             ops.sup_con, features, dims=(4, D), labels=labels, **options
         ),
-        lambda: {"features": _unit(N, D), "labels": _ids()},
+        lambda: {"features": unit(N, D), "labels": _ids()},
     ),
     "merge_lse": Call(
         lambda first, second: ops.merge_lse(first, second),
-        lambda: {"first": _unit(N), "second": _unit(N, seed=1)},
+        lambda: {"first": unit(N), "second": unit(N, seed=1)},
     ),
     "mixup_clip_loss": Call(
         ops.mixup_clip_loss, _pair("mixed", "keys", partner=_items, share=lambda: torch.full((N,), 0.7))
@@ -104,62 +104,62 @@ CALLS = {
     "multi_positive_clip_loss": Call(
         ops.multi_positive_clip_loss, lambda: _IMAGES() | {"image_ids": _ids(), "text_ids": _ids()}
     ),
-    "mv_dhel": Call(ops.mv_dhel, lambda: {"views": _unit(3, N, D)}),
-    "mv_info_nce": Call(ops.mv_info_nce, lambda: {"views": _unit(3, N, D)}),
+    "mv_dhel": Call(ops.mv_dhel, lambda: {"views": unit(3, N, D)}),
+    "mv_info_nce": Call(ops.mv_info_nce, lambda: {"views": unit(3, N, D)}),
     "nspt": Call(ops.nspt, _pair("student", "teacher", labels=_ids, anchors=lambda: torch.arange(0, N, 2))),
     "nt_xent": Call(ops.nt_xent, _VIEWS),
     "packed_info_nce": Call(
         ops.packed_info_nce, _pair("queries", "keys", targets=_items, query_groups=_ids, key_groups=_ids)
     ),
-    "poly_view": Call(ops.poly_view, lambda: {"views": _unit(3, N, D)}),
+    "poly_view": Call(ops.poly_view, lambda: {"views": unit(3, N, D)}),
     "private_info_nce": Call(
-        ops.private_info_nce, lambda: {"queries": _unit(N, D), "candidates": _unit(N, 5, D, seed=1), "targets": _ids()}
+        ops.private_info_nce, lambda: {"queries": unit(N, D), "candidates": unit(N, 5, D, seed=1), "targets": _ids()}
     ),
-    "shared_anchor_loss": Call(ops.shared_anchor_loss, lambda: {"anchors": _unit(N, D), "others": _modalities()}),
+    "shared_anchor_loss": Call(ops.shared_anchor_loss, lambda: {"anchors": unit(N, D), "others": _modalities()}),
     "shuffled_group_whitening": Call(
         ops.shuffled_group_whitening,
-        lambda: {"features": _unit(N, D), "group_size": 4, "order": torch.arange(D).roll(3), "epsilon": 1e-2},
+        lambda: {"features": unit(N, D), "group_size": 4, "order": torch.arange(D).roll(3), "epsilon": 1e-2},
     ),
     "similarity_statistics": Call(ops.similarity_statistics, _STATISTICS),
-    "softmax_mean": Call(ops.softmax_mean, _pair("queries", "keys", values=lambda: _unit(N, 5, seed=2))),
+    "softmax_mean": Call(ops.softmax_mean, _pair("queries", "keys", values=lambda: unit(N, 5, seed=2))),
     "streamed_row_lse": Call(
-        ops.streamed_row_lse, lambda: {"queries": _unit(N, D), "chunks": list(_unit(N, D, seed=1).detach().split(5))}
+        ops.streamed_row_lse, lambda: {"queries": unit(N, D), "chunks": list(unit(N, D, seed=1).detach().split(5))}
     ),
     "summed_row_cross_entropy": Call(
         ops.summed_row_cross_entropy,
         _pair("queries", "keys", candidates=ops.off_diagonal, positives=ops.diagonal),
     ),
-    "sup_con": Call(ops.sup_con, lambda: {"features": _unit(N, D), "labels": _ids()}),
+    "sup_con": Call(ops.sup_con, lambda: {"features": unit(N, D), "labels": _ids()}),
     "swalip_loss": Call(
         ops.swalip_loss,
-        lambda: _IMAGES() | {"target_image": _unit(N, D, seed=2), "target_text": _unit(N, D, seed=3)},
+        lambda: _IMAGES() | {"target_image": unit(N, D, seed=2), "target_text": unit(N, D, seed=3)},
     ),
-    "uniformity": Call(ops.uniformity, lambda: {"features": _unit(N, D)}),
+    "uniformity": Call(ops.uniformity, lambda: {"features": unit(N, D)}),
     "volume_statistics": Call(
         ops.volume_statistics,
         lambda: {
-            "anchor": _unit(N, D),
+            "anchor": unit(N, D),
             "modalities": _modalities(),
             **{name: make() for name, make in _RELATIONS.items()},
         },
     ),
-    "weighted_info_nce": Call(ops.weighted_info_nce, _pair("queries", "keys", log_weights=lambda: _unit(N))),
-    "distributed.cached_loss": Call(_cached, lambda: {"inputs": _unit(N, D)}),
+    "weighted_info_nce": Call(ops.weighted_info_nce, _pair("queries", "keys", log_weights=lambda: unit(N))),
+    "distributed.cached_loss": Call(_cached, lambda: {"inputs": unit(N, D)}),
     "distributed.clip_loss": Call(
         distributed.clip_loss, lambda: _IMAGES() | {"negatives": ops.different(_ids()), "strategy": "gather"}
     ),
     "distributed.gram_loss": Call(
-        distributed.gram_loss, lambda: {"anchor": _unit(N, D), "modalities": _modalities(), "strategy": "gather"}
+        distributed.gram_loss, lambda: {"anchor": unit(N, D), "modalities": _modalities(), "strategy": "gather"}
     ),
     "distributed.info_nce": Call(distributed.info_nce, lambda: _QUERIES() | {"strategy": "gather"}),
     "distributed.mean_over_ranks": Call(
-        distributed.mean_over_ranks, lambda: {"losses": _unit(N), "counted": _ids() > 0}
+        distributed.mean_over_ranks, lambda: {"losses": unit(N), "counted": _ids() > 0}
     ),
     "distributed.similarity_statistics": Call(
         distributed.similarity_statistics, lambda: _STATISTICS() | {"strategy": "gather"}
     ),
     "distributed.sup_con": Call(
-        distributed.sup_con, lambda: {"features": _unit(N, D), "labels": _ids(), "strategy": "gather"}
+        distributed.sup_con, lambda: {"features": unit(N, D), "labels": _ids(), "strategy": "gather"}
     ),
 }
 

@@ -13,7 +13,7 @@ from contrastive_ops.losses._common import check_pairs, check_reduction, in_stat
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, zero_without_candidates
 from contrastive_ops.ops import cross_entropy_of_positive, merged_along
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix, statistics_dtype, without_autocast
 from contrastive_ops.relations import off_diagonal
 
 
@@ -44,8 +44,10 @@ def uniformity(
     check_number("t", t, 0.0, low_belongs=False)
     total, n = _log_potential(features, features, t, workspace_bytes, backend), max(features.shape[0], 1)
     if diagonal:  # each of N items adds exp(0): log( (N + exp(total)) / N )
-        return cross_entropy_of_positive(total, torch.full_like(total, math.log(n)))
-    return zero_without_candidates(total - math.log(max(n * (n - 1), 1)), total)
+        value = cross_entropy_of_positive(total, torch.full_like(total, math.log(n)))
+    else:
+        value = zero_without_candidates(total - math.log(max(n * (n - 1), 1)), total)
+    return value.to(statistics_dtype(features.dtype))
 
 
 def cross_uniformity(
@@ -68,7 +70,8 @@ def cross_uniformity(
     check_pairs("first", first, "second", second)
     check_number("t", t, 0.0, low_belongs=False)
     total = _log_potential(first, second, t, workspace_bytes, backend)
-    return zero_without_candidates(total - math.log(max(first.shape[0], 1)), total)
+    value = zero_without_candidates(total - math.log(max(first.shape[0], 1)), total)
+    return value.to(statistics_dtype(first.dtype))
 
 
 def alignment(first: Tensor, second: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -87,19 +90,31 @@ def alignment(first: Tensor, second: Tensor, *, reduction: str = "mean") -> Tens
 
 
 def _log_potential(first: Tensor, second: Tensor, t: float, workspace_bytes: int, backend: str | None) -> Tensor:
-    """log sum_j sum_{k != j} exp(-t |x_j - y_k|^2), where -t |x - y|^2 = 2t <x, y> - t |x|^2 - t |y|^2."""
-    row_bias = paired_scores(first, first, -t)
-    lse = row_lse(
-        first,
-        second,
-        scale=2.0 * t,
-        row_bias=row_bias,
-        col_bias=row_bias if second is first else paired_scores(second, second, -t),
-        candidates=off_diagonal(),
-        workspace_bytes=workspace_bytes,
-        backend=backend,
-    )
-    return merged_along(lse, 0)
+    """log sum_j sum_{k != j} exp(-t |x_j - y_k|^2), where -t |x - y|^2 = 2t <x, y> - t |x|^2 - t |y|^2.
+
+    These terms cancel where lengths are large beside distances. Distances do not change under a common shift, so the
+    mean is taken away first: a constant of the gradient, and in the statistics dtype, as half precision would round it.
+    In float64, because the logarithm of the mean, log N^2 less, is near 0 where all distances are.
+    """
+    is_self = second is first
+    first, second = in_statistics_dtype(first), in_statistics_dtype(second)
+    center = (first.detach().mean(0) + second.detach().mean(0)) / 2
+    first, second = first - center, second - center
+    if is_self:  # one tensor in both roles: half of the pairs suffice
+        second = first
+    with without_autocast(first):  # which has rounded the features already
+        row_bias = paired_scores(first, first, -t)
+        lse = row_lse(
+            first,
+            second,
+            scale=2.0 * t,
+            row_bias=row_bias,
+            col_bias=row_bias if is_self else paired_scores(second, second, -t),
+            candidates=off_diagonal(),
+            workspace_bytes=workspace_bytes,
+            backend=backend,
+        )
+    return merged_along(lse.double(), 0)
 
 
 class UniformityLoss(LossModule):
