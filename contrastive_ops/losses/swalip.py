@@ -12,8 +12,9 @@ from contrastive_ops.losses._common import check_pairs, check_reduction, in_stat
 from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
-from contrastive_ops.ops import softmax_mean
+from contrastive_ops.ops.softmax_mean import softmax_mean_and_statistics
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale
+from contrastive_ops.relations import diagonal, off_diagonal
 
 
 def swalip_loss(
@@ -61,25 +62,36 @@ def swalip_loss(
             f"targets must have the N={image_features.shape[0]} rows of the features, got {target_image.shape[0]}"
         )
     options: dict[str, Any] = {"workspace_bytes": workspace_bytes, "backend": backend}
-    rows, columns, positive = pair_cross_entropies(image_features, text_features, logit_scale, **options)
+    rows, columns, _ = pair_cross_entropies(image_features, text_features, logit_scale, **options)
     image, text = in_statistics_dtype(image_features), in_statistics_dtype(text_features)
     transport = {"scale": 1.0 / epsilon, **options}
     targets = target_image.detach(), target_text.detach()
-    mean_text = _transported(*targets, text, iterations, transport)
-    mean_image = _transported(*targets[::-1], image, iterations, transport)
+    # LSE over all - target score = (cross-entropy of the positive) + s_ii - target score. Where pairs are confident the
+    # last two are both near the scale: their difference is formed of what the targets leave to other pairs
+    off_text, mean_text = _others(*targets, text, iterations, transport)
+    off_image, mean_image = _others(*targets[::-1], image, iterations, transport)
+    apart = off_text * (image * (text - mean_text)).sum(1) + off_image * (text * (image - mean_image)).sum(1)
     scale = check_scale(logit_scale, image.device, image.dtype)
-    target_scores = scale * ((image * mean_text).sum(1) + (text * mean_image).sum(1))
-    return reduce((rows + columns + 2 * positive - target_scores) / 2, reduction)
+    return reduce((rows + columns + scale * apart) / 2, reduction)
 
 
-def _transported(first: Tensor, second: Tensor, values: Tensor, iterations: int, options: dict[str, Any]) -> Tensor:
-    """sum_j T_ij values_j, `[N, D]`: the last f makes each row of T a softmax, so only g is needed."""
+def _others(
+    first: Tensor, second: Tensor, values: Tensor, iterations: int, options: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """(1 - T_ii `[N]`, mean of the values of the other pairs `[N, D]`), so that text_i - sum_j T_ij text_j is
+    (1 - T_ii) (text_i - mean_i): a sum over all pairs would round it to the last bit of T_ii, near 1.
+
+    The last f makes each row of T a softmax, so only g is needed.
+    """
     with torch.no_grad():
         g = -row_lse(second, first, **options)
         for _ in range(iterations - 1):
             f = -row_lse(first, second, col_bias=g, **options)
             g = -row_lse(second, first, col_bias=f, **options)
-    return softmax_mean(first, second, values, col_bias=g, **options)
+    mean, lse, own = softmax_mean_and_statistics(
+        first, second, values, col_bias=g, candidates=off_diagonal(), positives=diagonal(), **options
+    )
+    return torch.sigmoid(lse - own), mean
 
 
 class SwALIPLoss(LossModule):

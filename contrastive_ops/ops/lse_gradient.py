@@ -9,17 +9,34 @@ from torch import Tensor
 
 from contrastive_ops.ops.schema import Settings
 from contrastive_ops.problem import Gradients, Problem, build_problem, without_autocast
+from contrastive_ops.relations import Relation
 
 
-def row_lse_problem(queries: Tensor, keys: Tensor, col_bias: Tensor | None, workspace_bytes: int) -> Problem:
-    """lse_i over all keys; the queries hold the scale, and inputs what autocast has made of them."""
+def row_lse_problem(
+    queries: Tensor,
+    keys: Tensor,
+    col_bias: Tensor | None,
+    workspace_bytes: int,
+    *,
+    scale: float | Tensor,
+    candidates: Relation | None = None,
+    positives: Relation | None = None,
+) -> Problem:
+    """lse_i over the candidates; inputs are what autocast has made of them."""
     with without_autocast(queries):
-        # a literal scale: torch.compile makes a symbol of a default, which a nested graph cannot take for a number
-        return build_problem(queries, keys, scale=1.0, col_bias=col_bias, workspace_bytes=workspace_bytes)
+        return build_problem(
+            queries,
+            keys,
+            scale=scale,
+            col_bias=col_bias,
+            candidates=candidates,
+            positives=positives,
+            workspace_bytes=workspace_bytes,
+        )
 
 
-def lse_and_gradient(inputs: Sequence[Tensor | None], settings: Settings, name: str) -> tuple[Tensor, Tensor]:
-    """(lse, d sum_i lse_i / d input of that name): in the queries, the softmax-weighted means of the keys.
+def lse_and_gradient(inputs: Sequence[Tensor | None], settings: Settings, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(row_lse, row_sum, d sum_i lse_i / d input of that name): in the queries, the softmax-weighted means of the keys.
 
     `inputs` are those of the operators, `settings` those of a `row_lse_problem`.
     """
@@ -29,4 +46,4 @@ def lse_and_gradient(inputs: Sequence[Tensor | None], settings: Settings, name: 
     gradients = torch.ops.contrastive_ops.similarity_statistics_backward(
         *inputs, *settings, *statistics, state, *upstream, wanted
     )
-    return statistics[0], gradients[Gradients._fields.index(name)]
+    return statistics[0], statistics[1], gradients[Gradients._fields.index(name)]

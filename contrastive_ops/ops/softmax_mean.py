@@ -12,7 +12,8 @@ from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.schema import flatten
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings, statistics_dtype
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings, check_scale, statistics_dtype
+from contrastive_ops.relations import Relation
 
 
 def softmax_mean(
@@ -29,8 +30,8 @@ def softmax_mean(
 
     Values are laid beside the keys, where queries have zeros, so that scores do not see them:
 
-        queries [scale q_i, 0],    keys [k_j, v_j]:  the gradient of sum_i lse_i in query i is [ . , u_i ]
-        queries [scale q_i, du_i], keys [k_j, 0]:    its gradient in key j is [ . , dv_j ],  dv_j = sum_i p_ij du_i
+        queries [q_i, 0],    keys [k_j, v_j]:  the gradient of sum_i lse_i in query i is scale * [ . , u_i ]
+        queries [q_i, du_i], keys [k_j, 0]:    its gradient in key j is scale * [ . , dv_j ],  dv_j = sum_i p_ij du_i
 
     Args:
         queries: `[M, D]`, keys: `[N, D]`, values: `[N, E]`; only values receive a gradient.
@@ -39,41 +40,71 @@ def softmax_mean(
     Returns:
         `[M, E]`, float32 (float64 for float64 queries).
     """
+    return softmax_mean_and_statistics(
+        queries, keys, values, scale=scale, col_bias=col_bias, workspace_bytes=workspace_bytes, backend=backend
+    )[0]
+
+
+def softmax_mean_and_statistics(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    scale: float = 1.0,
+    col_bias: Tensor | None = None,
+    candidates: Relation | None = None,
+    positives: Relation | None = None,
+    workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`softmax_mean` over the candidates (0 without any), and its row_lse and row_sum `[M]`, which have no gradient."""
     check_backend_name(backend)
     for name, value in (("queries", queries), ("keys", keys), ("values", values)):
         check_embeddings(name, value)
     dtype = statistics_dtype(queries.dtype)
     queries, keys, values = (autocast(x).to(dtype) for x in (queries.detach(), keys.detach(), values))
     bias = None if col_bias is None else col_bias.detach()
-    queries = queries * scale
+    if scale == 0.0:  # the mean is taken from a gradient that holds the scale
+        queries, scale = torch.zeros_like(queries), 1.0
     # scale, bias and settings are those of the problem without values, too
-    problem = row_lse_problem(queries, keys, bias, workspace_bytes)
+    problem = row_lse_problem(
+        queries,
+        keys,
+        bias,
+        workspace_bytes,
+        scale=check_scale(scale, queries.device, dtype),
+        candidates=candidates,
+        positives=positives,
+    )
     settings = flatten(problem, backend, keep_scores=True)
-    mean: Tensor
-    (mean,) = _SoftmaxMean.apply(values, queries, keys, problem.scale, problem.col_bias, settings)
-    return mean
+    found: tuple[Tensor, Tensor, Tensor]
+    found = _SoftmaxMean.apply(values, queries, keys, problem.scale, problem.col_bias, settings)
+    return found
 
 
 class _SoftmaxMean(Rule):
+    num_outputs = 3
+
     @staticmethod
     def run(values, queries, keys, scale, bias, settings):  # type: ignore[no-untyped-def]
         blank = values.new_zeros(queries.shape[0], values.shape[1])
         beside = torch.cat((queries, blank), 1), torch.cat((keys, values), 1)
-        _, gradient = lse_and_gradient(_inputs(*beside, scale, bias), settings, "queries")
-        return (gradient[:, keys.shape[1] :].contiguous(),), ()
+        lse, total, gradient = lse_and_gradient(_inputs(*beside, scale, bias), settings, "queries")
+        return (gradient[:, keys.shape[1] :] / scale, lse, total), ()
 
     @staticmethod
     def keep(ctx: Any, args, outputs, kept):  # type: ignore[no-untyped-def]
         *tensors, ctx.settings = args
         ctx.save_for_backward(*tensors)
+        ctx.mark_non_differentiable(*(x for x in outputs[1:] if x is not None))
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, saved, d_mean):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, saved, d_mean, _, __):  # type: ignore[no-untyped-def]
         values, queries, keys, scale, bias = saved
         beside = torch.cat((queries, d_mean), 1), torch.cat((keys, torch.zeros_like(values)), 1)
-        _, gradient = lse_and_gradient(_inputs(*beside, scale, bias), ctx.settings, "keys")
-        return gradient[:, keys.shape[1] :], None, None, None, None, None
+        _, _, gradient = lse_and_gradient(_inputs(*beside, scale, bias), ctx.settings, "keys")
+        return gradient[:, keys.shape[1] :] / scale, None, None, None, None, None
 
 
 def _inputs(queries: Tensor, keys: Tensor, scale: Tensor, bias: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -157,12 +157,14 @@ def _check_chunk(chunk: Tensor, queries: Tensor) -> None:
 
 def _chunk_problem(scaled: Tensor, chunk: Tensor, workspace_bytes: int) -> Problem:
     _check_chunk(chunk, scaled)
-    return row_lse_problem(scaled, chunk.to(scaled), None, workspace_bytes)
+    # a literal scale: torch.compile makes a symbol of a default, which a nested graph cannot take for a number
+    return row_lse_problem(scaled, chunk.to(scaled), None, workspace_bytes, scale=1.0)
 
 
 def _chunk_lse_and_mean(problem: Problem, backend: str | None, with_mean: bool) -> tuple[Tensor, Tensor | None]:
     inputs = differentiable_inputs(problem)
     settings = flatten(problem, backend, keep_scores=with_mean)
     if with_mean:  # the gradient of sum_i lse_i in the (folded) queries is the mean itself
-        return lse_and_gradient(inputs, settings, "queries")
+        lse, _, mean = lse_and_gradient(inputs, settings, "queries")
+        return lse, mean
     return torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)[0], None

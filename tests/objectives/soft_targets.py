@@ -70,7 +70,7 @@ OBJECTIVES = {
         terms=2.5,
     ),
     "swalip": Objective(swalip_loss, dense_swalip, TARGETS),
-    "swalip_once": Objective(swalip_loss, dense_swalip, TARGETS, {"iterations": 1, "epsilon": 0.3}),
+    "swalip_once": Objective(swalip_loss, dense_swalip, TARGETS, {"iterations": 1, "epsilon": 0.3}, half=False),
     "swalip_other_width": Objective(
         swalip_loss, dense_swalip, inputs(**VIEWS, target_image=unit(N, 3, seed=8), target_text=unit(N, 3, seed=9))
     ),
