@@ -101,7 +101,7 @@ class Problem(NamedTuple):
 
     def flatten_relations(self) -> tuple[list[int], list[int], list[Tensor], int]:
         """(kinds, offsets, ids, number of candidate clauses), the form that crosses the operator schema."""
-        clauses = self.candidates.clauses + (self.positives.clauses if self.positives else ())
+        clauses = self.candidates.clauses + (() if self.positives is None else self.positives.clauses)
         ids = [ids for c in clauses for ids in (c.row_ids, c.col_ids) if ids is not None]
         return [int(c.kind) for c in clauses], [c.offset for c in clauses], ids, len(self.candidates.clauses)
 

@@ -15,6 +15,9 @@ from torch import Tensor
 
 MAX_CLAUSES = 2
 
+_UNION = "A log-sum-exp over either of two that are disjoint is merge_lse(that over the first, that over the second)."
+_COMPLEMENT = "same(ids) and different(ids) are complements, and so are diagonal() and off_diagonal()."
+
 
 class ClauseKind(IntEnum):
     """Order is shared with `enum ClauseKind` in `csrc/types.h`."""
@@ -60,7 +63,20 @@ class Relation:
     clauses: tuple[Clause, ...] = ()
 
     def __and__(self, other: Relation) -> Relation:
-        return self.intersection(other)
+        return self.intersection(other) if isinstance(other, Relation) else NotImplemented
+
+    def __bool__(self) -> bool:
+        """Would make `first and second` the second alone, in silence."""
+        raise TypeError(
+            "a relation has no truth value, which `and`, `or` and `not` ask for: first & second is the intersection. "
+            f"{_UNION} {_COMPLEMENT}"
+        )
+
+    def __or__(self, other: object) -> Relation:
+        raise TypeError(f"there is no union of relations, only the intersection first & second. {_UNION}")
+
+    def __invert__(self) -> Relation:
+        raise TypeError(f"a relation has no complement. {_COMPLEMENT}")
 
     def intersection(self, other: Relation) -> Relation:
         """`self & other`, which a graph cannot hold before torch 2.11."""

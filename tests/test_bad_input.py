@@ -252,6 +252,17 @@ BAD = {
         ValueError,
         ("[K, D] or [M, K, D]", "got shape (4,)"),
     ),
+    # relations are combined with & alone
+    "relation_and": (
+        lambda: info_nce(Q, K5, negatives=different(IDS) and same(IDS)),
+        TypeError,
+        ("no truth value", "`and`", "first & second"),
+    ),
+    "relation_or": (lambda: different(IDS) or same(IDS), TypeError, ("no truth value", "`or`", "merge_lse")),
+    "relation_not": (lambda: not same(IDS), TypeError, ("no truth value", "`not`", "different(ids)")),
+    "relation_union": (lambda: different(IDS) | same(IDS), TypeError, ("no union", "merge_lse")),
+    "relation_complement": (lambda: ~same(IDS), TypeError, ("no complement", "different(ids)", "off_diagonal()")),
+    "relation_and_mask": (lambda: same(IDS) & (IDS > 0), TypeError, ("unsupported operand", "'Relation' and 'Tensor'")),
     # nt_xent, sup_con
     "nt_xent_shapes": (lambda: nt_xent(Q, K), ValueError, ("z1 and z2 must have one shape", "(7, 4)")),
     "nt_xent_dtypes": (lambda: nt_xent(Q, K5.double()), TypeError, ("share one dtype", "torch.float64")),

@@ -97,7 +97,7 @@ def line_first(keys: Tensor) -> Tensor:
 
 
 def _clauses(problem: Problem) -> tuple[Clause, ...]:
-    return problem.candidates.clauses + (problem.positives.clauses if problem.positives else ())
+    return problem.candidates.clauses + (() if problem.positives is None else problem.positives.clauses)
 
 
 def _stacked(ids: list[Tensor | None]) -> Tensor | None:

@@ -116,7 +116,7 @@ def map_terms(score: Score, change: Callable[[Tensor], Tensor]) -> Score:
 
 
 def _clauses(relation: Relation | None, m: int, n: int, transposed: bool = False) -> tuple[Clause, ...]:
-    return tuple(_clause(clause, m, n, transposed) for clause in (relation.clauses if relation else ()))
+    return tuple(_clause(clause, m, n, transposed) for clause in (() if relation is None else relation.clauses))
 
 
 def _clause(clause: Clause, m: int, n: int, transposed: bool) -> Clause:
