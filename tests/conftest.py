@@ -21,6 +21,7 @@ import distributed_ranks
 import emulated_cuda
 import pytest
 import torch
+import torch.distributed as dist
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
@@ -130,6 +131,14 @@ def threads_and_seed() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_rank() -> Iterator[None]:
+    """The process group of a world of one, in this process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

@@ -49,10 +49,10 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature, exact: bool = True) -> Tensor:
 
 
 def sup_con(features: Tensor, labels: Tensor, temperature, exact: bool = True) -> Tensor:
-    """Rows without a positive have loss 0."""
+    """Rows without a positive, or of label -1, have loss 0."""
     scores = features @ features.mT / temperature
     others = ~torch.eye(len(features), dtype=torch.bool)
-    positives = (labels[:, None] == labels[None, :]) & others
+    positives = (labels[:, None] == labels[None, :]) & others & (labels != -1)
     count = positives.sum(1)
     lse = scores.masked_fill(~others, -torch.inf).masked_fill((count == 0)[:, None], 0.0).logsumexp(1)
     mean = scores.masked_fill(~positives, 0.0).sum(1) / count.clamp(min=1)
@@ -61,5 +61,5 @@ def sup_con(features: Tensor, labels: Tensor, temperature, exact: bool = True) -
 
 def sup_con_mean(losses: Tensor, labels: Tensor) -> Tensor:
     """Mean over the anchors that have a positive."""
-    has_positive = (labels[:, None] == labels[None, :]).sum(1) > 1
+    has_positive = ((labels[:, None] == labels[None, :]).sum(1) > 1) & (labels != -1)
     return losses.sum() / has_positive.sum().clamp(min=1)

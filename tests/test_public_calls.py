@@ -1,10 +1,7 @@
 """Ways in which people call things, each tried on every public function: a new one joins by being in `CALLS`."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-import torch.distributed as dist
 from public_calls import CALLS, mapped, tensors_of, with_argument
 
 import contrastive_ops
@@ -13,12 +10,7 @@ from contrastive_ops import distributed
 RELATIONS = {"all_pairs", "diagonal", "different", "off_diagonal", "same"}  # make a relation and compute nothing
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_rank() -> Iterator[None]:
-    """The process group of a world of one."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 def test_every_public_function_is_called():

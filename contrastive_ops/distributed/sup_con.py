@@ -15,6 +15,7 @@ from contrastive_ops.distributed.convention import mean_over_ranks
 from contrastive_ops.distributed.statistics import carrier_for, local_problem, statistics_of_team
 from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.losses._counts import count_same
+from contrastive_ops.losses._labels import is_labelled
 from contrastive_ops.ops.rule import Rule
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
 from contrastive_ops.relations import off_diagonal, same
@@ -26,6 +27,7 @@ def sup_con(
     *,
     strategy: str,
     temperature: float | Tensor = 0.07,
+    ignore_index: int = -1,
     group: dist.ProcessGroup | None = None,
     group_size: int | None = None,
     groups: Sequence[Sequence[int]] | None = None,
@@ -46,7 +48,7 @@ def sup_con(
         strategy, group, group_size, groups, grad_reduction, wire_dtype: see `contrastive_ops.distributed`.
         temperature: > 0, the same number on every rank; a tensor receives its gradient.
             On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
-        workspace_bytes, backend: as in one process.
+        ignore_index, workspace_bytes, backend: as in one process.
 
     Returns:
         The mean over the anchors that have a positive, the same 0-dim number on every rank, float32 (float64 for
@@ -57,7 +59,10 @@ def sup_con(
     """
     distribution = Distribution(strategy, group, group_size, groups, wire_dtype, grad_reduction)
 
+    labelled: Tensor
+
     def prepare() -> Task:
+        nonlocal labelled
         check_matrix("features", features)
         problem = local_problem(
             features,
@@ -68,15 +73,16 @@ def sup_con(
             columns=False,
             workspace_bytes=workspace_bytes,
         )
-        return Task(problem, backend, {})
+        labelled = is_labelled(labels, ignore_index)
+        return Task(problem, backend, {"ignore_index": ignore_index})
 
     task, team = agree("sup_con", distribution, prepare)
     row_lse, positive_sum, _, _ = statistics_of_team(task, team, distribution)
     assert row_lse is not None and positive_sum is not None
     (count,) = _CountPositives.apply(labels.to(torch.int64), carrier_for(distribution, team.col_counts, team))
-    has_positive = count > 0
+    has_positive = (count > 0) & labelled
     # an anchor alone in all batches has lse = -inf: replaced before it meets a gradient
-    losses = row_lse.masked_fill(~has_positive, 0.0) - positive_sum / count.clamp(min=1)
+    losses = (row_lse - positive_sum / count.clamp(min=1)).masked_fill(~has_positive, 0.0)
     return mean_over_ranks(losses, has_positive, group=group, grad_reduction=grad_reduction)
 
 

@@ -41,7 +41,8 @@ def decoupled_softmax(
     Args:
         queries: `[M, D]`, usually L2-normalised (nothing is normalised here).
         keys: `[N, D]`, the labels' embeddings.
-        query_ids, key_ids: `[M]` and `[N]` integers. A query with several positives has them under its one id.
+        query_ids, key_ids: `[M]` and `[N]` integers of any value. A query with several positives has them
+            under its one id.
         temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
             On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         max_positives: no query has more positives than these. None counts them, for which the host waits for the device

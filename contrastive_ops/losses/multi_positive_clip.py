@@ -34,7 +34,8 @@ def multi_positive_clip_loss(
     Args:
         image_features, text_features: `[M, D]` and `[N, D]`, usually L2-normalised (nothing is normalised here).
         logit_scale: multiplies the similarities; float or one-element tensor, which receives its gradient.
-        image_ids, text_ids: `[M]` and `[N]` integers: the group of each image and of each text.
+        image_ids, text_ids: `[M]` and `[N]` integers: the group of each image and of each text; any
+            numbers, hashes say, of which none is special.
         reduction: "mean" over the images and texts that have a positive, "sum", or "none" for `[M + N]` losses, images
             first. An anchor without a positive has loss 0 and gradient 0.
         workspace_bytes, backend: see `similarity_statistics`.

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_ids, check_indices
-from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._counts import count_same
+from contrastive_ops.losses._labels import is_labelled
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, row_lse_and_sum, zero_without_candidates
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
@@ -22,6 +23,7 @@ def nspt(
     *,
     anchors: Tensor | None = None,
     exclude_self: bool = True,
+    ignore_index: int = -1,
     temperature: float | Tensor = 0.1,
     reduction: str = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
@@ -39,9 +41,11 @@ def nspt(
         labels: `[N]` integers.
         anchors: `[K]` different indices of the rehearsed items; None for all.
         exclude_self: whether i = k is left out of the sum. The paper does not say.
+        ignore_index: the label, exactly this number, of items without a class: as anchors they have loss 0 and are not
+            counted, and they stay in the sums of others.
         temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
             On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
-        reduction: "mean" over the K anchors, "sum", or "none" for `[K]` losses.
+        reduction: "mean" over the anchors that have a class, "sum", or "none" for `[K]` losses.
         workspace_bytes, backend: see `similarity_statistics`.
 
     Returns:
@@ -66,7 +70,9 @@ def nspt(
     lse = row_lse(queries, student, candidates=different(anchors, items) if exclude_self else all_pairs(), **options)
     positives = same(labels)
     _, total = row_lse_and_sum(queries, teacher.detach()[anchors], candidates=positives, positives=positives, **options)
-    return reduce(zero_without_candidates(lse - total / count_same(labels, labels), lse), reduction)
+    losses = zero_without_candidates(lse - total / count_same(labels, labels), lse)
+    counted = is_labelled(labels, ignore_index)
+    return reduce_counted(losses.masked_fill(~counted, 0.0), counted, reduction)
 
 
 class NSPTLoss(LossModule):

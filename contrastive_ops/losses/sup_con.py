@@ -7,6 +7,7 @@ from torch import Tensor
 from contrastive_ops.losses._checks import check_choice, check_ids
 from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._counts import count_same
+from contrastive_ops.losses._labels import is_labelled
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, row_lse_and_sum
 from contrastive_ops.ops import cross_entropy_of_positive
@@ -20,6 +21,7 @@ def sup_con(
     *,
     temperature: float | Tensor = 0.07,
     mean: str = "outside",
+    ignore_index: int = -1,
     reduction: str = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
@@ -37,6 +39,8 @@ def sup_con(
         temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
             On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         mean: "outside" (L_out, the usual one) or "inside" (L_in; a second pass, over the positives).
+        ignore_index: the label, exactly this number, of items without a class: as anchors they have loss 0 and are not
+            counted, and they stay negatives of others.
         reduction: "mean" over the anchors that have a positive, "sum", or "none" for `[N]` losses. An anchor
             without a positive has loss 0 and gradient 0 and is not counted in the mean.
         workspace_bytes: budget for scores kept from forward for backward.
@@ -59,19 +63,20 @@ def sup_con(
         "backend": backend,
     }
     count = count_same(labels, labels) - 1
-    has_positive = count > 0
+    has_positive = (count > 0) & is_labelled(labels, ignore_index)
     positives = same(labels).without_diagonal()
-    # an anchor alone in its class has no positives, and alone in the batch lse = -inf: replaced before a gradient
     if mean == "outside":
         lse, total = row_lse_and_sum(features, features, candidates=off_diagonal(), positives=positives, **options)
-        losses = lse.masked_fill(~has_positive, 0.0) - total / count.clamp(min=1)
+        losses = lse - total / count.clamp(min=1)
     else:
         others = row_lse(features, features, candidates=different(labels), **options)
-        positive = row_lse(features, features, candidates=positives, **options).masked_fill(~has_positive, 0.0)
+        positive = row_lse(features, features, candidates=positives, **options)
+        # an anchor alone in its class has none, -inf: replaced before it meets another in a difference
+        positive = positive.masked_fill(~has_positive, 0.0)
         # LSE of all - (LSE of the positives - log |P|), the positives kept out of the first
         losses = cross_entropy_of_positive(others, positive) + count.clamp(min=1).to(others.dtype).log()
-        losses = losses.masked_fill(~has_positive, 0.0)
-    return reduce_counted(losses, has_positive, reduction)
+    # alone in the batch lse = -inf, too: replaced before it meets a gradient
+    return reduce_counted(losses.masked_fill(~has_positive, 0.0), has_positive, reduction)
 
 
 class SupConLoss(LossModule):

@@ -23,14 +23,18 @@ from objectives.table import (
 
 def dense_sup_con_inside(features, labels, temperature, mean):
     scores, others = features @ features.mT / temperature, off_diagonal(len(features))
-    positives = equal(labels) & others
+    positives = equal(labels) & others & (labels != -1)
     count = positives.sum(1)
     losses = lse(scores, others) - (lse(scores, positives) - count.clamp(min=1).to(scores.dtype).log())
     return torch.where(count > 0, losses.masked_fill(count == 0, 0.0), 0.0)
 
 
 def has_positive(labels, **inputs):
-    return equal(labels).sum(1) > 1
+    return (equal(labels).sum(1) > 1) & (labels != -1)
+
+
+def has_class(labels, anchors=None, **inputs):
+    return (labels if anchors is None else labels[anchors]) != -1
 
 
 def dense_nspt(student, teacher, labels, temperature, anchors=None, exclude_self=True):
@@ -39,7 +43,7 @@ def dense_nspt(student, teacher, labels, temperature, anchors=None, exclude_self
     candidates = anchors[:, None] != torch.arange(len(student)) if exclude_self else torch.ones_like(scores, dtype=bool)
     to_teacher = student[anchors] @ teacher.detach()[anchors].mT / temperature
     losses = lse(scores, candidates) - mean_where(to_teacher, equal(labels[anchors]))
-    return zero_where_empty(losses, candidates)
+    return zero_where_empty(losses, candidates).where(has_class(labels, anchors), 0.0)
 
 
 def dense_multi_positive(image_features, text_features, logit_scale, image_ids, text_ids):
@@ -81,7 +85,7 @@ OBJECTIVES = {
     },
     "nspt": Objective(nspt, dense_nspt, BANKS),
     "nspt_with_self": Objective(nspt, dense_nspt, BANKS, {"exclude_self": False}),
-    "nspt_anchors": Objective(nspt, dense_nspt, SOME_ANCHORS),
+    "nspt_anchors": Objective(nspt, dense_nspt, SOME_ANCHORS, counted=has_class),
     "nspt_one": Objective(nspt, dense_nspt, inputs(n=1, student=(), teacher=(), labels=FEW[:1], temperature=0.4)),
     "multi_positive_clip": Objective(
         multi_positive_clip_loss, dense_multi_positive, GROUPS, {}, multi_positive_counted
