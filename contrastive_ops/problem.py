@@ -12,6 +12,7 @@ from torch import Tensor
 
 from contrastive_ops.relations import Clause, ClauseKind, Relation, all_pairs
 from contrastive_ops.scores import DOT, MAX_BANKS, Score
+from contrastive_ops.steady import steady
 
 SUPPORTED_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 DEFAULT_WORKSPACE_BYTES = 64 * 1024 * 1024
@@ -359,7 +360,7 @@ def _check_ids(
         # the text is built only here: formatting a symbolic size would fix it in a compiled graph
         expected = f"[{length}]" + (f" or [{batch[0]}, {length}]" if batch else "")
         raise ValueError(f"{relation}: {name} must have shape {expected}, got {_shape(ids)}")
-    ids = ids.detach().to(torch.int64)
+    ids = steady(ids)
     return ids if ids.dim() == 2 else ids.unsqueeze(0)
 
 

@@ -169,6 +169,14 @@ def with_argument(name: str) -> list[str]:
     return [call for call, (function, _) in CALLS.items() if name in inspect.signature(function).parameters]
 
 
+def with_integers() -> list[str]:
+    """The calls that are given labels, ids or indices, alone or in a relation."""
+    found = []
+    for name, call in CALLS.items():
+        mapped(call.arguments(), lambda x, name=name: x if x.is_floating_point() else found.append(name) or x)
+    return list(dict.fromkeys(found))
+
+
 def mapped(value: Any, transform: Callable[[Tensor], Tensor]) -> Any:
     """The same arguments with another tensor in the place of each, also inside lists and relations."""
     if isinstance(value, Tensor):
@@ -196,12 +204,13 @@ def tensors_of(value: Any) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else [x for x in value if x is not None]
 
 
-def outcome(call: Call, arguments: dict[str, Any]) -> list[Tensor]:
-    """All results, and the gradients of all leaves where there are any."""
+def outcome(call: Call, arguments: dict[str, Any], between: Callable[[], None] = lambda: None) -> list[Tensor]:
+    """All results, and the gradients of all leaves where there are any; `between` happens before backward."""
     results = tensors_of(call.function(**arguments))
     leaves: list[Tensor] = []
     mapped(arguments, lambda x: leaves.append(x) or x if x.requires_grad else x)
     differentiable = [x.double().sum() for x in results if x.requires_grad]
+    between()
     if not differentiable or not leaves:
         return results
     grads = torch.autograd.grad(sum(differentiable), leaves, allow_unused=True, materialize_grads=True)

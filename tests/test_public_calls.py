@@ -1,8 +1,9 @@
 """Ways in which people call things, each tried on every public function: a new one joins by being in `CALLS`."""
 
+import numpy as np
 import pytest
 import torch
-from public_calls import CALLS, mapped, tensors_of, with_argument
+from public_calls import CALLS, mapped, outcome, tensors_of, with_argument, with_integers
 
 import contrastive_ops
 from contrastive_ops import distributed
@@ -44,3 +45,25 @@ def test_a_tensor_as_temperature_is_checked_like_a_float(name, value):
     for temperature in (value, torch.tensor(value), torch.tensor([value], dtype=torch.float16, requires_grad=True)):
         with pytest.raises(ValueError, match=r"temperature must be > 0, got (0|0\.0|-0\.1|-0\.09998|nan)$"):
             CALLS[name](temperature=temperature)
+
+
+@pytest.mark.parametrize("name", with_integers())
+def test_numpy_memory_of_ids_may_be_refilled_between_forward_and_backward(name):
+    """A data loader does so. PyTorch counts the writes to its own tensors and refuses; NumPy's it does not see."""
+    # where nothing is kept, backward looks at the ids again
+    options = {"workspace_bytes": 0} if name in with_argument("workspace_bytes") else {}
+    expected = outcome(CALLS[name], CALLS[name].arguments() | options)
+    buffers = []
+
+    def in_numpy(x):
+        if x.is_floating_point():
+            return x
+        buffers.append(np.ascontiguousarray(x.numpy()))
+        return torch.from_numpy(buffers[-1])
+
+    def refill():
+        for buffer in buffers:
+            buffer.fill(0)
+
+    found = outcome(CALLS[name], mapped(CALLS[name].arguments(), in_numpy) | options, between=refill)
+    torch.testing.assert_close(found, expected)

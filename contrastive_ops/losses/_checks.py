@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from contrastive_ops.ops.transforms import has_values
+from contrastive_ops.steady import steady
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -35,34 +36,38 @@ def check_vector(name: str, value: Tensor, length: int) -> None:
     _check_length(name, value, length)
 
 
-def check_ids(name: str, value: Tensor, length: int | None = None) -> None:
-    """Raise unless `value` is an integer (or bool) tensor `[length]`, of any length by default."""
+def check_ids(name: str, value: Tensor, length: int | None = None) -> Tensor:
+    """`value` as `steady` makes it; raise unless it is an integer (or bool) tensor `[length]`, of any length by
+    default."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.is_floating_point() or value.is_complex():
         raise TypeError(f"{name} must be integers, got {value.dtype}")
     _check_length(name, value, length)
+    return steady(value)
 
 
 def check_indices(
     name: str, value: Tensor, below: int, length: int | None = None, *, negative_ignores: bool = False
-) -> None:
-    """Raise unless `value` is an integer tensor `[length]` of indices in [0, below) (or negative, if that ignores).
+) -> Tensor:
+    """`value` as `steady` makes it; raise unless it is an integer tensor `[length]` of indices in [0, below) (or
+    negative, if that ignores).
 
     Of values on a GPU the GPU itself asserts it, as in PyTorch's own losses: the host does not wait for them. While a
     graph is compiled, in a trace and inside `vmap` only type and shape are looked at.
     """
-    check_ids(name, value, length)
+    indices = check_ids(name, value, length)
     if value.dtype == torch.bool:
         raise TypeError(f"{name} must be integers, got a mask (torch.bool): call .nonzero().squeeze(1)")
     if torch.compiler.is_compiling() or value.numel() == 0 or not has_values(value):
-        return
-    least, largest = value.to(torch.int64).aminmax()
+        return indices
+    least, largest = indices.aminmax()
     if _is_out_of_reach(value):
         fits = largest < below if negative_ignores else (largest < below) & (least >= 0)
         torch._assert_async(fits, f"{name} must lie in [0, {below})")
     elif int(largest) >= below or (int(least) < 0 and not negative_ignores):
         raise ValueError(f"{name} must lie in [0, {below}), got values from {int(least)} to {int(largest)}")
+    return indices
 
 
 def _is_out_of_reach(value: Tensor) -> bool:

@@ -70,9 +70,10 @@ def collo_ssl(
     if positives.shape[0] == 0:
         raise ValueError("positives must hold at least one device, got none")
     if samples is not None:
-        check_indices("samples", samples.flatten() if isinstance(samples, Tensor) else samples, n)
+        indices = check_indices("samples", samples.flatten() if isinstance(samples, Tensor) else samples, n)
         if samples.dim() != 2 or samples.shape[1] != n:
             raise ValueError(f"samples must be [R, N={n}], got shape {tuple(samples.shape)}")
+        samples = indices.view(samples.shape)
     scale = inverse_temperature(temperature, anchors)
     positive = _weighted(paired_scores(anchors, positives, scale), log_positive_weights)  # [P, N]
     if samples is not None:

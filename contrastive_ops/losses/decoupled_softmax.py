@@ -58,8 +58,8 @@ def decoupled_softmax(
     check_reduction(reduction)
     check_matrix("queries", queries)
     check_matrix("keys", keys)
-    check_ids("query_ids", query_ids, queries.shape[0])
-    check_ids("key_ids", key_ids, keys.shape[0])
+    query_ids = check_ids("query_ids", query_ids, queries.shape[0])
+    key_ids = check_ids("key_ids", key_ids, keys.shape[0])
     if max_positives is not None and (not isinstance(max_positives, int) or max_positives < 1):
         raise ValueError(f"max_positives must be None or an int >= 1, got {max_positives}")
     scale, pairs = inverse_temperature(temperature, queries), different(query_ids, key_ids)

@@ -53,7 +53,7 @@ def mixup_clip_loss(
     """
     check_reduction(reduction)
     check_pairs("mixed", mixed, "keys", keys)
-    check_indices("partner", partner, mixed.shape[0], mixed.shape[0])
+    partner = check_indices("partner", partner, mixed.shape[0], mixed.shape[0])
     check_vector("share", share, mixed.shape[0])
     scale = inverse_temperature(temperature, mixed)
     rows, columns, own = pair_cross_entropies(mixed, keys, scale, workspace_bytes=workspace_bytes, backend=backend)

@@ -46,8 +46,8 @@ def multi_positive_clip_loss(
     check_reduction(reduction)
     check_matrix("image_features", image_features)
     check_matrix("text_features", text_features)
-    check_ids("image_ids", image_ids, image_features.shape[0])
-    check_ids("text_ids", text_ids, text_features.shape[0])
+    image_ids = check_ids("image_ids", image_ids, image_features.shape[0])
+    text_ids = check_ids("text_ids", text_ids, text_features.shape[0])
     row_lse, row_sum, col_lse, col_sum = similarity_statistics(
         image_features,
         text_features,

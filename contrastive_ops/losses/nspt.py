@@ -55,12 +55,9 @@ def nspt(
     check_reduction(reduction)
     check_pairs("student", student, "teacher", teacher)
     n = student.shape[0]
-    check_ids("labels", labels, n)
+    labels = check_ids("labels", labels, n)
     items = torch.arange(n, device=student.device)
-    if anchors is None:
-        anchors = items
-    else:
-        check_indices("anchors", anchors, n)
+    anchors = items if anchors is None else check_indices("anchors", anchors, n)
     options = {
         "scale": inverse_temperature(temperature, student),
         "workspace_bytes": workspace_bytes,

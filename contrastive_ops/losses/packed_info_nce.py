@@ -58,7 +58,7 @@ def packed_info_nce(
             raise ValueError(f"without targets N must be a multiple of M, at least M, got M={m}, N={n}")
         targets = columns[:: max(n // max(m, 1), 1)][:m]
     else:
-        check_indices("targets", targets, n, m, negative_ignores=True)
+        targets = check_indices("targets", targets, n, m, negative_ignores=True)
     candidates = different(targets, columns)
     if (query_groups is None) != (key_groups is None):
         raise ValueError("query_groups and key_groups go together, got only one of them")

@@ -46,7 +46,7 @@ def private_info_nce(
             "queries must be [M, D] or [M, C, D] and candidates [M, C, D], "
             f"got shapes {tuple(queries.shape)} and {tuple(candidates.shape)}"
         )
-    check_indices("targets", targets, candidates.shape[1], queries.shape[0], negative_ignores=True)
+    targets = check_indices("targets", targets, candidates.shape[1], queries.shape[0], negative_ignores=True)
     scores, counted = paired_scores(by_class, candidates, inverse_temperature(temperature, queries)), targets >= 0
     is_target = torch.arange(scores.shape[1], device=scores.device) == targets[:, None]
     positive = scores.masked_fill(~is_target, 0.0).sum(1)

@@ -56,7 +56,7 @@ def sup_con(
     check_reduction(reduction)
     check_choice("mean", mean, ("outside", "inside"))
     check_matrix("features", features)
-    check_ids("labels", labels, features.shape[0])
+    labels = check_ids("labels", labels, features.shape[0])
     options = {
         "scale": inverse_temperature(temperature, features),
         "workspace_bytes": workspace_bytes,

@@ -38,10 +38,7 @@ def shuffled_group_whitening(
     n, d = features.shape
     if not isinstance(group_size, int) or group_size < 1 or d % group_size:
         raise ValueError(f"group_size must be a divisor of D={d}, got {group_size}")
-    if order is not None:
-        check_indices("order", order, d, d)
-    else:
-        order = torch.randperm(d, device=features.device)
+    order = check_indices("order", order, d, d) if order is not None else torch.randperm(d, device=features.device)
     with without_autocast(features):
         x = features.to(torch.promote_types(features.dtype, torch.float32))[:, order]
         x = x.view(n, d // group_size, group_size).transpose(0, 1)  # [groups, N, g]
