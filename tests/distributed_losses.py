@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import contrastive_ops
-from contrastive_ops import diagonal, different, distributed, same
+from contrastive_ops import Relation, different, distributed, same
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.testing import make_pairs
 
@@ -88,23 +88,15 @@ def _clip(label_smoothing: float = 0.0, frozen: tuple[str, ...] = ()) -> Loss:
     return Loss(one, many)
 
 
-def _clip_without_duplicates() -> Loss:
-    """Items of one label do not compete."""
+def _clip_with_negatives(negatives: Callable[[Tensor], Relation]) -> Loss:
+    """Only these pairs compete."""
 
     def one(x: Leaves) -> tuple[Tensor, int]:
-        row_lse, positive, col_lse, _ = contrastive_ops.similarity_statistics(
-            x["images"],
-            x["texts"],
-            scale=x["scale"],
-            candidates=different(x["labels"]),
-            positives=diagonal(),
-            columns=True,
-        )
-        losses = cross_entropy_of_positive(torch.stack((row_lse, col_lse)), positive) / 2
-        return losses.sum(), losses.shape[1]
+        options = {"negatives": negatives(x["labels"]), "reduction": "sum"}
+        return contrastive_ops.clip_loss(x["images"], x["texts"], x["scale"], **options), len(x["images"])
 
     def many(x: Leaves, **how: object) -> Tensor:
-        return distributed.clip_loss(x["images"], x["texts"], x["scale"], negatives=different(x["labels"]), **how)
+        return distributed.clip_loss(x["images"], x["texts"], x["scale"], negatives=negatives(x["labels"]), **how)
 
     return Loss(one, many)
 
@@ -184,7 +176,9 @@ LOSSES = {
     "clip_smoothed": _clip(label_smoothing=0.1),
     "clip_frozen_images": _clip(frozen=("images",)),
     "clip_frozen_texts": _clip(label_smoothing=0.1, frozen=("texts",)),
-    "clip_without_duplicates": _clip_without_duplicates(),
+    "clip_without_duplicates": _clip_with_negatives(different),
+    "clip_without_duplicates_in_clusters": _clip_with_negatives(lambda ids: different(ids) & same(ids // 3)),
+    "clip_in_clusters": _clip_with_negatives(lambda ids: same(ids // 3)),
     "info_nce": _info_nce(),
     "info_nce_bank": _info_nce(negatives="classes"),
     "sup_con": _sup_con(),

@@ -14,10 +14,11 @@ from contrastive_ops.distributed.convention import mean_over_ranks
 from contrastive_ops.distributed.statistics import local_problem, statistics_of_team
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import check_pairs
+from contrastive_ops.losses._directions import competing
 from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
-from contrastive_ops.relations import Relation, diagonal, off_diagonal
+from contrastive_ops.relations import Relation, diagonal
 
 
 def clip_loss(
@@ -64,7 +65,7 @@ def clip_loss(
             image_features,
             text_features,
             scale=logit_scale,
-            candidates=off_diagonal() if negatives is None else negatives & off_diagonal(),
+            candidates=competing(negatives),
             positives=diagonal(),
             columns=True,
             workspace_bytes=workspace_bytes,
