@@ -215,7 +215,7 @@ BAD = {
     "negatives_rows": (
         lambda: info_nce(Q, K5, negatives=torch.randn(3, 2, D)),
         ValueError,
-        ("[M=5, K, D]", "got shape (3, 2, 4)"),
+        ("[M=5, K, D=4]", "got shape (3, 2, 4)"),
     ),
     "negatives_number": (lambda: info_nce(Q, K5, negatives=5), TypeError, ("tensor or an iterable", "got int")),
     "negatives_text": (lambda: info_nce(Q, K5, negatives="bank"), TypeError, ("must be a torch.Tensor", "got str")),

@@ -111,3 +111,16 @@ def test_every_loss_is_measured():
     functions = [name for name in contrastive_ops.losses.__all__ if name[0].islower()]
     not_measured = [name for name in functions if not any(call.startswith(name) for call in CALLS)]
     assert not_measured == ["gram_negatives"]  # no gradient; blocks of 32 MiB
+
+
+def test_row_private_keys_take_no_more_than_a_batched_product():
+    """Each is used once, so nothing of `[M, K, D]` is packed or kept: it has 100 MiB in float32."""
+    command = [sys.executable, str(Path(__file__).parent / "private_memory.py")]
+    root = str(Path(__file__).parent.parent)
+    environment = os.environ | RETURN_FREED_MEMORY | {"PYTHONPATH": root}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
+    assert process.returncode == 0, process.stderr
+    measured = json.loads(process.stdout)
+    constant = 2 * MIB  # what a process takes once; it shows where no gradient of the keys is wanted
+    too_much = {name: (ours, bmm) for name, (ours, bmm) in measured.items() if ours > 1.1 * bmm + constant}
+    assert len(measured) == 8 and too_much == {}

@@ -7,14 +7,22 @@ from typing import Any
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, paired_scores, reduce
+from contrastive_ops.backends import check_backend_name
+from contrastive_ops.losses._common import (
+    check_pairs,
+    check_reduction,
+    inverse_temperature,
+    paired_scores,
+    reduce,
+)
 from contrastive_ops.losses._directions import competing
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_cross_entropy, row_lse
 from contrastive_ops.ops import cross_entropy_of_positive, merge_lse, streamed_row_lse
+from contrastive_ops.ops.private_scores import private_scores
 from contrastive_ops.ops.streamed import split_rows
 from contrastive_ops.ops.transforms import requires_grad
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_embeddings
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings
 from contrastive_ops.relations import Relation, diagonal
 
 
@@ -42,7 +50,7 @@ def info_nce(
             None: the keys of the other queries.
             a `Relation`: those of them that belong to it, such as `different(document_ids)`.
             `[K, D]`: these and no others, shared by all queries.
-            `[M, K, D]`: query i against its own K.
+            `[M, K, D]`: query i against its own K. Each is used once, so this is a batched product without a backend.
             a sequence or any other iterable of `[K_c, D]` chunks: shared, visited once and never held whole. An
             iterator (a generator) serves one call, and one without any chunk is an error.
             Negatives receive gradients if they require them (in a tensor or a sequence; a chunk of another iterable
@@ -84,11 +92,8 @@ def _negatives_lse(
 
     if isinstance(negatives, Tensor):
         if negatives.dim() == 3:
-            if negatives.shape[0] != queries.shape[0]:
-                raise ValueError(
-                    f"row-private negatives must be [M={queries.shape[0]}, K, D], got shape {tuple(negatives.shape)}"
-                )
-            return lse_over(queries.unsqueeze(1), negatives).squeeze(1)
+            check_backend_name(backend)
+            return _private_lse(queries, negatives, scale)
         if negatives.dim() != 2:
             raise ValueError(f"negatives must be [K, D] or [M, K, D], got shape {tuple(negatives.shape)}")
         if requires_grad(negatives):
@@ -103,6 +108,19 @@ def _negatives_lse(
     else:
         raise TypeError(f"negatives must be a tensor or an iterable of tensors, got {type(negatives).__name__}")
     return streamed_row_lse(queries, chunks, scale=scale, workspace_bytes=workspace_bytes, backend=backend)
+
+
+def _private_lse(queries: Tensor, negatives: Tensor, scale: float | Tensor) -> Tensor:
+    """LSE of every query over negatives that it alone has, [M]."""
+    check_embeddings("negatives", negatives)
+    m, d = queries.shape
+    if negatives.shape != (m, negatives.shape[1], d):
+        raise ValueError(f"row-private negatives must be [M={m}, K, D={d}], got shape {tuple(negatives.shape)}")
+    if autocast(negatives).dtype != autocast(queries).dtype:
+        raise TypeError(
+            f"queries and negatives must share one dtype, got {queries.dtype} and {negatives.dtype}: cast one"
+        )
+    return private_scores(queries, negatives, scale).logsumexp(1)
 
 
 class InfoNCELoss(LossModule):

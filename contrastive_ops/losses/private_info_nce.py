@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_indices
-from contrastive_ops.losses._common import check_reduction, inverse_temperature, paired_scores, reduce_counted
+from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._module import LossModule
-from contrastive_ops.ops import cross_entropy_of_positive, merged_along
+from contrastive_ops.ops import cross_entropy_of_positive
+from contrastive_ops.ops.private_scores import private_scores
 from contrastive_ops.problem import check_embeddings
 
 
@@ -40,17 +41,17 @@ def private_info_nce(
     check_reduction(reduction)
     check_embeddings("queries", queries)
     check_embeddings("candidates", candidates)
-    by_class = queries if queries.dim() == 3 else queries.unsqueeze(1)
-    if candidates.dim() != 3 or by_class.shape not in (candidates.shape, (candidates.shape[0], 1, candidates.shape[2])):
+    m, *_, d = candidates.shape
+    if candidates.dim() != 3 or queries.shape != (candidates.shape if queries.dim() == 3 else (m, d)):
         raise ValueError(
             "queries must be [M, D] or [M, C, D] and candidates [M, C, D], "
             f"got shapes {tuple(queries.shape)} and {tuple(candidates.shape)}"
         )
     targets = check_indices("targets", targets, candidates.shape[1], queries.shape[0], negative_ignores=True)
-    scores, counted = paired_scores(by_class, candidates, inverse_temperature(temperature, queries)), targets >= 0
+    scores, counted = private_scores(queries, candidates, inverse_temperature(temperature, queries)), targets >= 0
     is_target = torch.arange(scores.shape[1], device=scores.device) == targets[:, None]
     positive = scores.masked_fill(~is_target, 0.0).sum(1)
-    losses = cross_entropy_of_positive(merged_along(scores.masked_fill(is_target, -torch.inf), 1), positive)
+    losses = cross_entropy_of_positive(scores.masked_fill(is_target, -torch.inf).logsumexp(1), positive)
     return reduce_counted(losses.masked_fill(~counted, 0.0), counted, reduction)
 
 
