@@ -3,18 +3,20 @@ BASIC, Pham et al. 2021, arXiv 2111.10050)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+# by their names, or by their places where the model gives none
+_Outputs = dict[str | int, Tensor]
 _RandomState = tuple[Tensor, Tensor | None]  # of the CPU, and of the current GPU where there is one
 
 
 def cached_loss(
-    encode: Callable[..., Tensor | tuple[Tensor, ...]],
+    encode: Callable[..., Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]],
     micro_batches: Iterable[Any],
     loss: Callable[..., Tensor],
     *,
@@ -31,9 +33,10 @@ def cached_loss(
     Only one micro-batch's graph exists at a time; the price is a second forward pass.
 
     Args:
-        encode: the model; embeddings `[n, D]`, one or a tuple of them. A 0-dim output (the logit scale, as open_clip's
-            model returns it) is shared by all micro-batches and is given to the loss once. Let the model return it:
-            DistributedDataParallel reduces gradients only of what its own forward has used.
+        encode: the model; embeddings `[n, D]`: one, a tuple of them, or a dict, whose names are then those of the
+            loss's arguments (open_clip's `output_dict`). An output that has one element in every micro-batch, of
+            whatever shape (the logit scale), is shared by all of them and is given to the loss once. Let the model
+            return it: DistributedDataParallel reduces gradients only of what its own forward has used.
         micro_batches: each is what `encode` is called with: a tuple of arguments, a dict of keyword arguments, or
             one other argument. At least one; ranks may have different numbers (not under FSDP, whose forward passes
             gather parameters together).
@@ -52,45 +55,62 @@ def cached_loss(
     without_reduction = no_sync if no_sync is not None else getattr(encode, "no_sync", nullcontext)
     with without_reduction():
         random_states: list[_RandomState] = []
-        parts: list[tuple[Tensor, ...]] = []  # the outputs of each micro-batch
-        needs_grad: tuple[bool, ...] = ()
+        parts: list[_Outputs] = []  # the outputs of each micro-batch
+        needs_grad: list[bool] = []
         for batch in batches:
             random_states.append(_random_state())
             # the graph of the first one, dropped at once, shows which outputs are frozen
             with nullcontext() if not parts else torch.no_grad():
                 outputs = _outputs(encode, batch)
-            needs_grad = needs_grad or tuple(output.requires_grad for output in outputs)
-            parts.append(tuple(output.detach() for output in outputs))
+            needs_grad = needs_grad or [output.requires_grad for output in outputs.values()]
+            parts.append({name: output.detach() for name, output in outputs.items()})
             del outputs
+        columns = list(zip(*(part.values() for part in parts), strict=True))
         embeddings = [
-            (column[0] if column[0].dim() == 0 else torch.cat(column)).detach().requires_grad_(needs)
-            for needs, *column in zip(needs_grad, *parts, strict=True)
+            (column[0] if _is_shared(column) else torch.cat(column)).detach().requires_grad_(needs)
+            for needs, column in zip(needs_grad, columns, strict=True)
         ]
-        value = loss(*embeddings)
+        named = {name: value for name, value in zip(parts[0], embeddings, strict=True) if isinstance(name, str)}
+        value = loss(**named) if named else loss(*embeddings)
         value.backward()
-    gradients = zip(*map(_shares, embeddings, *parts), strict=True)
+    gradients = zip(*map(_shares, embeddings, columns), strict=True)
     for number, (batch, random_state, shares) in enumerate(zip(batches, random_states, gradients, strict=True), 1):
         with nullcontext() if number == len(batches) else without_reduction(), _restored(random_state):
             outputs = _outputs(encode, batch)
-            trained = [i for i, output in enumerate(outputs) if output.requires_grad]
-            torch.autograd.backward([outputs[i] for i in trained], [shares[i] for i in trained])
+            trained = [pair for pair in zip(outputs.values(), shares, strict=True) if pair[0].requires_grad]
+            torch.autograd.backward([output for output, _ in trained], [share for _, share in trained])
     return value.detach()
 
 
-def _outputs(encode: Callable[..., Any], batch: Any) -> tuple[Tensor, ...]:
+def _outputs(encode: Callable[..., Any], batch: Any) -> _Outputs:
     if isinstance(batch, Mapping):
         outputs = encode(**batch)
     else:
         outputs = encode(*batch) if isinstance(batch, (tuple, list)) else encode(batch)
-    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    if isinstance(outputs, Mapping):
+        found = dict(outputs)
+    else:
+        found = dict(enumerate(outputs if isinstance(outputs, (tuple, list)) else [outputs]))
+    for name, output in found.items():
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                "encode must return tensors, one, a tuple or a dict of them, "
+                f"got in output {name!r} a {type(output).__name__}: leave it out"
+            )
+    return found
 
 
-def _shares(embedding: Tensor, *parts: Tensor) -> list[Tensor]:
+def _is_shared(parts: Sequence[Tensor]) -> bool:
+    """Whether this output is one number for all micro-batches, not the embeddings of each."""
+    return all(part.numel() == 1 for part in parts)
+
+
+def _shares(embedding: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
     """What each micro-batch's output receives; a shared output receives all of it at the last."""
     gradient = embedding.grad
     if gradient is None:
         return [torch.zeros_like(part) for part in parts]
-    if embedding.dim() == 0:
+    if _is_shared(parts):
         return [*(torch.zeros_like(gradient) for _ in parts[1:]), gradient]
     return list(gradient.split([part.shape[0] for part in parts]))
 
