@@ -12,7 +12,7 @@ from torch import Tensor
 
 from contrastive_ops.relations import Clause, ClauseKind, Relation, all_pairs
 from contrastive_ops.scores import DOT, MAX_BANKS, Score
-from contrastive_ops.steady import steady
+from contrastive_ops.steady import savable, steady
 
 SUPPORTED_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 DEFAULT_WORKSPACE_BYTES = 64 * 1024 * 1024
@@ -320,7 +320,7 @@ def _check_bias(
         raise ValueError(f"{name} must have shape {shape}, got {_shape(bias)}")
     if bias.device != device:
         raise ValueError(f"{name} must be on the device of the queries, {device}, got {bias.device}")
-    return bias.to(dtype)
+    return savable(bias.to(dtype))
 
 
 def _check_relation(

@@ -59,7 +59,8 @@ def _cached(inputs: Tensor) -> Tensor:
 _IMAGES = _pair("image_features", "text_features", logit_scale=lambda: torch.tensor(9.0, requires_grad=True))
 _QUERIES, _VIEWS = _pair("queries", "keys"), _pair("z1", "z2")
 _RELATIONS = {"candidates": lambda: ops.different(_ids()), "positives": lambda: ops.same(_ids())}
-_STATISTICS = _pair("queries", "keys", **_RELATIONS, row_bias=lambda: unit(N), col_bias=lambda: unit(N))
+_BIASES = {"row_bias": lambda: unit(N), "col_bias": lambda: unit(N, seed=3)}
+_STATISTICS = _pair("queries", "keys", **_RELATIONS, **_BIASES)
 
 CALLS = {
     "alignment": Call(ops.alignment, _pair("first", "second")),
@@ -82,9 +83,11 @@ CALLS = {
     "cwcl": Call(ops.cwcl, _QUERIES),
     "dcl": Call(ops.dcl, _VIEWS),
     "debiased_nt_xent": Call(ops.debiased_nt_xent, _VIEWS),
-    "decoupled_softmax": Call(ops.decoupled_softmax, _pair("queries", "keys", query_ids=_ids, key_ids=_ids)),
+    "decoupled_softmax": Call(
+        ops.decoupled_softmax, _pair("queries", "keys", query_ids=_ids, key_ids=_ids, max_positives=lambda: 3)
+    ),
     "gram_loss": Call(ops.gram_loss, lambda: {"anchor": unit(N, D), "modalities": _modalities()}),
-    "gram_nearest": Call(ops.gram_nearest, lambda: {"anchor": unit(N, D), "modalities": _modalities()}),
+    "gram_nearest": Call(ops.gram_nearest, lambda: {"anchor": unit(N, D), "modalities": _modalities(), "k": 2}),
     "gram_negatives": Call(ops.gram_negatives, lambda: {"anchor": unit(N, D), "modalities": _modalities(), "seed": 0}),
     "gram_volume": Call(ops.gram_volume, lambda: {"anchor": unit(N, D), "modalities": _modalities()}),
     "info_nce": Call(ops.info_nce, _pair("queries", "keys", negatives=lambda: ops.different(_ids()))),
@@ -121,13 +124,15 @@ CALLS = {
         lambda: {"features": unit(N, D), "group_size": 4, "order": torch.arange(D).roll(3), "epsilon": 1e-2},
     ),
     "similarity_statistics": Call(ops.similarity_statistics, _STATISTICS),
-    "softmax_mean": Call(ops.softmax_mean, _pair("queries", "keys", values=lambda: unit(N, 5, seed=2))),
+    "softmax_mean": Call(
+        ops.softmax_mean, _pair("queries", "keys", values=lambda: unit(N, 5, seed=2), col_bias=_BIASES["col_bias"])
+    ),
     "streamed_row_lse": Call(
         ops.streamed_row_lse, lambda: {"queries": unit(N, D), "chunks": list(unit(N, D, seed=1).detach().split(5))}
     ),
     "summed_row_cross_entropy": Call(
         ops.summed_row_cross_entropy,
-        _pair("queries", "keys", candidates=ops.off_diagonal, positives=ops.diagonal),
+        _pair("queries", "keys", candidates=ops.off_diagonal, positives=ops.diagonal, **_BIASES),
     ),
     "sup_con": Call(ops.sup_con, lambda: {"features": unit(N, D), "labels": _ids()}),
     "swalip_loss": Call(
@@ -141,6 +146,7 @@ CALLS = {
             "anchor": unit(N, D),
             "modalities": _modalities(),
             **{name: make() for name, make in _RELATIONS.items()},
+            **{name: make() for name, make in _BIASES.items()},
         },
     ),
     "weighted_info_nce": Call(ops.weighted_info_nce, _pair("queries", "keys", log_weights=lambda: unit(N))),

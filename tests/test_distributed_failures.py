@@ -30,7 +30,7 @@ DIFFER = {
 REFUSES = {
     "unknown strategy": (2, "ValueError", "strategy must be one of gather, ring, shard, grouped, got 'scatter'"),
     "not a tensor": (1, "TypeError", "must be a torch.Tensor, got list"),
-    "ids of another length": (0, "ValueError", "row_ids must have shape [4], got (5,)"),
+    "ids of another length": (0, "ValueError", "labels must have shape [4], got (5,)"),
     "backend": (2, "ValueError", "backend must be one of"),
 }
 ALL_REFUSE = {

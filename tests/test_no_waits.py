@@ -241,7 +241,8 @@ def test_indices_without_values_are_not_read(device, negative_ignores):
 )
 def test_the_device_asserts_the_range(indices, negative_ignores, fits, monkeypatch):
     """Where the values are out of the host's reach: here they are not, and the same operator raises."""
-    monkeypatch.setattr(_checks, "_is_out_of_reach", lambda value: True)
+    monkeypatch.setattr(_checks, "is_readable", lambda value: False)
+    monkeypatch.setattr(_checks, "_asserts_itself", lambda value: True)
     for dtype in (torch.int64, torch.int8):
         with nullcontext() if fits else pytest.raises(RuntimeError, match=r"partner must lie in \[0, 5\)"):
             check_indices("partner", torch.tensor(indices, dtype=dtype), 5, negative_ignores=negative_ignores)

@@ -1,9 +1,12 @@
 """Ways in which people call things, each tried on every public function: a new one joins by being in `CALLS`."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from public_calls import CALLS, mapped, outcome, tensors_of, with_argument, with_integers
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import contrastive_ops
 from contrastive_ops import distributed
@@ -67,3 +70,65 @@ def test_numpy_memory_of_ids_may_be_refilled_between_forward_and_backward(name):
 
     found = outcome(CALLS[name], mapped(CALLS[name].arguments(), in_numpy) | options, between=refill)
     torch.testing.assert_close(found, expected)
+
+
+def _strided(x):
+    wide = x.new_zeros((*x.shape, 2))
+    wide[..., 0] = x
+    return wide[..., 0]
+
+
+def _inference(x):
+    with torch.inference_mode():
+        return x.clone()
+
+
+INTEGERS = {
+    "strided": _strided,
+    "int32": lambda x: x.to(torch.int32),
+    "uint8": lambda x: x.to(torch.uint8),
+    "inference": _inference,
+    "strided_int32": lambda x: _strided(x.to(torch.int32)),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", INTEGERS)
+@pytest.mark.parametrize("name", with_integers())
+def test_integers_in_other_forms_are_the_same_numbers(name, form):
+    """Labels, ids, targets and indices, as a data loader or an evaluation under `inference_mode` hands them out."""
+    change = INTEGERS[form]
+    arguments = mapped(
+        CALLS[name].arguments(), lambda x: x if x.is_floating_point() or x.dtype == torch.bool else change(x)
+    )
+    torch.testing.assert_close(outcome(CALLS[name], arguments), outcome(CALLS[name], CALLS[name].arguments()))
+
+
+FROZEN = ("target_image", "target_text", "teacher", "share", "log_weights", "row_bias", "col_bias", "counted")
+
+
+@pytest.mark.parametrize("name, argument", [(name, x) for x in FROZEN for name in with_argument(x)])
+def test_what_a_frozen_model_made_under_inference_mode_is_taken(name, argument):
+    arguments = CALLS[name].arguments()
+    frozen = arguments[argument].detach()
+    found, expected = (outcome(CALLS[name], arguments | {argument: x}) for x in (_inference(frozen), frozen))
+    torch.testing.assert_close(found, expected)
+
+
+# a seed is drawn from on the device itself, and ranks exchange numbers
+NEEDS_VALUES = {"gram_negatives"} | {name for name in CALLS if name.startswith("distributed.")}
+
+
+@pytest.mark.parametrize("kind", ["meta", "fake"])
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in NEEDS_VALUES])
+def test_without_values_shapes_and_dtypes_come_out(name, kind):
+    """Meta tensors, as of a model that is planned, and fake ones, as of a tracer: nothing may be read."""
+    arguments = CALLS[name].arguments()
+    expected = tensors_of(CALLS[name].function(**arguments))
+    mode = FakeTensorMode() if kind == "fake" else nullcontext()
+    without_values = mapped(
+        arguments, lambda x: mode.from_tensor(x.detach()) if kind == "fake" else x.detach().to("meta")
+    )
+    with mode:
+        found = tensors_of(CALLS[name].function(**without_values))
+    assert [(x.shape, x.dtype) for x in found] == [(x.shape, x.dtype) for x in expected]

@@ -13,6 +13,7 @@ from contrastive_ops.distributed.agreement import Distribution, Task, agree
 from contrastive_ops.distributed.carriers import Carrier
 from contrastive_ops.distributed.convention import mean_over_ranks
 from contrastive_ops.distributed.statistics import carrier_for, local_problem, statistics_of_team
+from contrastive_ops.losses._checks import check_ids
 from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._labels import is_labelled
@@ -62,8 +63,9 @@ def sup_con(
     labelled: Tensor
 
     def prepare() -> Task:
-        nonlocal labelled
+        nonlocal labels, labelled
         check_matrix("features", features)
+        labels = check_ids("labels", labels, features.shape[0])
         problem = local_problem(
             features,
             features,
@@ -79,7 +81,7 @@ def sup_con(
     task, team = agree("sup_con", distribution, prepare)
     row_lse, positive_sum, _, _ = statistics_of_team(task, team, distribution)
     assert row_lse is not None and positive_sum is not None
-    (count,) = _CountPositives.apply(labels.to(torch.int64), carrier_for(distribution, team.col_counts, team))
+    (count,) = _CountPositives.apply(labels, carrier_for(distribution, team.col_counts, team))
     has_positive = (count > 0) & labelled
     # an anchor alone in all batches has lse = -inf: replaced before it meets a gradient
     losses = (row_lse - positive_sum / count.clamp(min=1)).masked_fill(~has_positive, 0.0)

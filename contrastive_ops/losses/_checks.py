@@ -6,9 +6,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from contrastive_ops.ops.transforms import has_values
+from contrastive_ops.readable import is_readable
 from contrastive_ops.steady import steady
 
 
@@ -53,26 +53,28 @@ def check_indices(
     """`value` as `steady` makes it; raise unless it is an integer tensor `[length]` of indices in [0, below) (or
     negative, if that ignores).
 
-    Of values on a GPU the GPU itself asserts it, as in PyTorch's own losses: the host does not wait for them. While a
-    graph is compiled, in a trace and inside `vmap` only type and shape are looked at.
+    Of values on a GPU the GPU itself asserts it, as in PyTorch's own losses: the host does not wait for them. Where
+    there are no values (a compiled graph, meta tensors, transforms) only type and shape are looked at.
     """
     indices = check_ids(name, value, length)
     if value.dtype == torch.bool:
         raise TypeError(f"{name} must be integers, got a mask (torch.bool): call .nonzero().squeeze(1)")
-    if torch.compiler.is_compiling() or value.numel() == 0 or not has_values(value):
+    if indices.numel() == 0:
         return indices
-    least, largest = indices.aminmax()
-    if _is_out_of_reach(value):
-        fits = largest < below if negative_ignores else (largest < below) & (least >= 0)
+    if is_readable(indices):
+        least, largest = (int(bound) for bound in indices.aminmax())
+        if largest >= below or (least < 0 and not negative_ignores):
+            raise ValueError(f"{name} must lie in [0, {below}), got values from {least} to {largest}")
+    elif _asserts_itself(indices):
+        first, last = indices.aminmax()
+        fits = last < below if negative_ignores else (last < below) & (first >= 0)
         torch._assert_async(fits, f"{name} must lie in [0, {below})")
-    elif int(largest) >= below or (int(least) < 0 and not negative_ignores):
-        raise ValueError(f"{name} must lie in [0, {below}), got values from {int(least)} to {int(largest)}")
     return indices
 
 
-def _is_out_of_reach(value: Tensor) -> bool:
-    """Whether the host would have to wait for the values, or there are none."""
-    return value.is_cuda or value.is_meta or isinstance(value, FakeTensor)
+def _asserts_itself(value: Tensor) -> bool:
+    """Whether the device of the values can stop a program."""
+    return value.is_cuda and not torch.compiler.is_compiling() and has_values(value)
 
 
 def _check_length(name: str, value: Tensor, length: int | None) -> None:

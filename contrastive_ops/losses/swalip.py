@@ -15,6 +15,7 @@ from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.ops.softmax_mean import softmax_mean_and_statistics
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale
 from contrastive_ops.relations import diagonal, off_diagonal
+from contrastive_ops.steady import savable
 
 
 def swalip_loss(
@@ -65,7 +66,7 @@ def swalip_loss(
     rows, columns, _ = pair_cross_entropies(image_features, text_features, logit_scale, **options)
     image, text = in_statistics_dtype(image_features), in_statistics_dtype(text_features)
     transport = {"scale": 1.0 / epsilon, **options}
-    targets = target_image.detach(), target_text.detach()
+    targets = savable(target_image.detach()), savable(target_text.detach())
     # LSE over all - target score = (cross-entropy of the positive) + s_ii - target score. Where pairs are confident the
     # last two are both near the scale: their difference is formed of what the targets leave to other pairs
     off_text, mean_text = _others(*targets, text, iterations, transport)
