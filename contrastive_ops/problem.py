@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from contrastive_ops.plain import plain_float
 from contrastive_ops.relations import Clause, ClauseKind, Relation, all_pairs
 from contrastive_ops.scores import DOT, MAX_BANKS, Score
 from contrastive_ops.steady import savable, steady
@@ -284,23 +285,24 @@ def without_autocast(value: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False) if is_autocast_active(kind) else nullcontext()
 
 
-def check_scale(scale: float | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The scale as a 0-dim tensor of the statistics dtype; keeps the graph of a tensor.
+def check_scale(scale: float | Tensor, device: torch.device, dtype: torch.dtype, name: str = "scale") -> Tensor:
+    """The scale as a 0-dim tensor of the statistics dtype; keeps the graph of a tensor. `name`: of the argument.
 
     For a tensor of another device the host waits; for a float it does not.
     """
     if isinstance(scale, Tensor):
         if scale.numel() != 1:
-            raise ValueError(f"scale must be a float or hold one element, got shape {_shape(scale)}")
+            raise ValueError(f"{name} must be a float or hold one element, got shape {_shape(scale)}")
         if not scale.is_floating_point():
-            raise TypeError(f"scale must be a floating-point tensor, got {scale.dtype}")
+            raise TypeError(f"{name} must be a floating-point tensor, got {scale.dtype}")
         # no view and no cast where none is needed: each would be a node of the graph
         return (scale if scale.dim() == 0 else scale.reshape(())).to(device=device, dtype=dtype)
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
-        raise TypeError(f"scale must be a float or a 0-dim tensor, got {type(scale).__name__}")
-    value, largest = float(scale), torch.finfo(dtype).max
+    number = plain_float(scale)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise TypeError(f"{name} must be a float or a 0-dim tensor, got {type(scale).__name__}")
+    value, largest = float(number), torch.finfo(dtype).max
     if largest < abs(value) < math.inf:
-        raise ValueError(f"scale must be a number of {dtype}, at most {largest:.4g} in size, got {value}")
+        raise ValueError(f"{name} must be a number of {dtype}, at most {largest:.4g} in size, got {value}")
     if torch.compiler.is_compiling():  # a product may have any number, a fill is compiled for each of a schedule
         return torch.ones((), device=device, dtype=dtype) * value
     # a fill: `torch.tensor` would copy the number from the host, which waits for the device and breaks a CUDA graph

@@ -9,7 +9,7 @@ PACKAGE = Path(contrastive_ops.__file__).parent
 REPOSITORY = Path(__file__).parent.parent
 
 # from the top to the bottom; a module imports from its own layer or from one below
-LAYERS = ("distributed", "losses", "ops", "backends", "problem", "relations", "scores", "steady", "readable")
+LAYERS = ("distributed", "losses", "ops", "backends", "problem", "relations", "scores", "steady", "readable", "plain")
 ROOT = "__init__"  # the package itself re-exports from every layer
 BESIDE = {"testing": {"relations"}}  # outside the stack: who may be imported
 NATIVE = "_native"  # the extension belongs to one backend alone

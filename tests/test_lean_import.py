@@ -54,4 +54,4 @@ def test_without_the_native_build():
             print(str(error).replace(" ", "_"))
     """)
     assert found[0] == "True"
-    assert found[1].startswith("no_backend_can_solve_this_problem._cpu:_the_native_extension_is_not_built")
+    assert found[1].startswith("backend_'cpu'_cannot_solve_this_problem:_the_native_extension_is_not_built")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from contrastive_ops.backends.cpu import wished_isa
+
 SECONDS = 0.03  # holds a few of the 10 ms windows of which the best counts
-ISA_VARIABLE = "CONTRASTIVE_OPS_CPU_ISA"  # the kernels obey it too; by default the best of the processor
 
 PeakMeter = Callable[[], float]
 
@@ -16,14 +16,13 @@ PeakMeter = Callable[[], float]
 def peak_isa() -> str:
     """The instruction set that the peak is measured with."""
     native = _native_module()
-    return str(native.kernels(os.environ.get(ISA_VARIABLE) or None).name)
+    return str(native.kernels(wished_isa()).name)
 
 
 def fma_peak_meter(threads: int) -> PeakMeter:
     """A function that measures the peak of `threads` threads together, in GFLOP/s."""
     measure = _native_module().fma_peak
-    isa = os.environ.get(ISA_VARIABLE) or None
-    return lambda: float(measure(SECONDS, threads, isa))
+    return lambda: float(measure(SECONDS, threads, wished_isa()))
 
 
 def _native_module() -> Any:

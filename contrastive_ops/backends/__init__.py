@@ -46,6 +46,8 @@ def select_backend(problem: Problem, name: str | None) -> Backend:
         refusals.append(f"{candidate}: {'; '.join(reasons)}")
         if reasons == [backend.missing()]:
             missing.append(refusals[-1])
+    if name is not None:
+        raise ValueError(f"backend {name!r} cannot solve this problem: {'; '.join(reasons)}")
     raise ValueError("no backend can solve this problem. " + " | ".join(refusals))
 
 

@@ -22,7 +22,8 @@ except ImportError as error:
 else:
     _IMPORT_ERROR = None
 
-ISA_VARIABLE = "CONTRASTIVE_OPS_CPU_ISA"  # baseline, avx2 or avx512; the best of the processor by default
+ISA_VARIABLE = "CONTRASTIVE_OPS_CPU_ISA"  # one of these; the best of the processor by default
+ISAS = ("baseline", "avx2", "avx512")
 MAX_GROUPS = 8  # concurrency of the schedule; more costs locality
 SMALLEST_BLOCK, LARGEST_BLOCK = 96, 256  # of all tilings; columns of a volume score may be fewer
 VOLUME_TILES_BYTES = 400 * 1024  # of the second-level cache: K tiles of products and one of scores
@@ -267,14 +268,28 @@ class _Call:
             add(int(clause.kind), offset, *(addresses or (0, 0)), *(strides or (0, 0)))
 
 
+def wished_isa() -> str | None:
+    """What the environment names; None for the best of the processor."""
+    return os.environ.get(ISA_VARIABLE, "").strip().lower() or None
+
+
 @cache
 def _kernels() -> Any:
-    return _native.kernels(os.environ.get(ISA_VARIABLE))
+    wish = wished_isa()
+    try:
+        return _native.kernels(wish)
+    except ValueError as error:
+        raise ValueError(
+            f"{ISA_VARIABLE} must be {', '.join(ISAS)}, as far as the processor has them, or unset, got {wish!r}"
+        ) from error
 
 
 def _new_block(size: int) -> Any:
     """`size` bytes of reusable memory that return to the cache when the block dies."""
-    return _native.Block(size)
+    try:
+        return _native.Block(size)
+    except MemoryError as error:
+        raise MemoryError(f"could not allocate {size} bytes: lower workspace_bytes, or take a smaller batch") from error
 
 
 def _new_state(size: int) -> Tensor:

@@ -13,7 +13,7 @@ from contrastive_ops.distributed.collectives import SumOverRanks
 from contrastive_ops.distributed.convention import mean_over_ranks
 from contrastive_ops.distributed.statistics import local_problem, statistics_of_team
 from contrastive_ops.losses._checks import check_number
-from contrastive_ops.losses._common import check_pairs
+from contrastive_ops.losses._common import check_pairs, named_scale
 from contrastive_ops.losses._directions import competing
 from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
@@ -60,17 +60,17 @@ def clip_loss(
 
     def prepare() -> Task:
         check_pairs("image_features", image_features, "text_features", text_features)
-        check_number("label_smoothing", label_smoothing, 0.0, 1.0)
+        smoothing = check_number("label_smoothing", label_smoothing, 0.0, 1.0)
         problem = local_problem(
             image_features,
             text_features,
-            scale=logit_scale,
+            scale=named_scale("logit_scale", logit_scale, image_features),
             candidates=competing(negatives),
             positives=diagonal(),
             columns=True,
             workspace_bytes=workspace_bytes,
         )
-        return Task(problem, backend, {"label_smoothing": label_smoothing})
+        return Task(problem, backend, {"label_smoothing": smoothing})
 
     task, team = agree("clip_loss", distribution, prepare)
     row_lse, positive, col_lse, _ = statistics_of_team(task, team, distribution)

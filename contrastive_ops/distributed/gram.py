@@ -70,7 +70,7 @@ def gram_loss(
 
         def prepare() -> Task:
             nonlocal positive
-            check_number("label_smoothing", label_smoothing, 0.0, 1.0)
+            smoothing = check_number("label_smoothing", label_smoothing, 0.0, 1.0)
             check_matrix("anchor", anchor)
             own, others = check_modalities(anchor, modalities, paired=True)
             scale = check_scale(inverse_temperature(temperature, own), own.device, statistics_dtype(own.dtype)).neg()
@@ -89,7 +89,7 @@ def gram_loss(
                 paired=True,
             )
             positive = scale * volume
-            return Task(problem, backend, {"label_smoothing": label_smoothing})
+            return Task(problem, backend, {"label_smoothing": smoothing})
 
         task, team = agree("gram_loss", distribution, prepare)
         row_lse, row_rest, col_lse, col_rest = statistics_of_team(task, team, distribution)

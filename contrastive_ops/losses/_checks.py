@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.ops.transforms import has_values
+from contrastive_ops.plain import plain_float
 from contrastive_ops.readable import is_readable
 from contrastive_ops.steady import steady
 
@@ -18,13 +19,15 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def check_number(name: str, value: float, low: float, high: float = math.inf, *, low_belongs: bool = True) -> None:
-    """Raise unless low <= value < high (low < value if `low_belongs` is False)."""
+def check_number(name: str, value: float, low: float, high: float = math.inf, *, low_belongs: bool = True) -> float:
+    """The value as a plain number; raise unless low <= value < high (low < value if `low_belongs` is False)."""
     expected = f"in {'[' if low_belongs else '('}{low:g}, {high:g})"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    number = plain_float(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise TypeError(f"{name} must be a float {expected}, got {type(value).__name__}")
-    if not ((low <= value if low_belongs else low < value) and value < high):
-        raise ValueError(f"{name} must be {expected}, got {value}")
+    if not ((low <= number if low_belongs else low < number) and number < high):
+        raise ValueError(f"{name} must be {expected}, got {number}")
+    return number
 
 
 def check_vector(name: str, value: Tensor, length: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice
+from contrastive_ops.plain import plain_float
 from contrastive_ops.problem import autocast, check_matrix, check_scale, statistics_dtype
 from contrastive_ops.readable import is_readable
 
@@ -44,11 +45,17 @@ def inverse_temperature(temperature: float | Tensor, features: Tensor) -> float 
         if is_readable(temperature) and not temperature > 0:
             raise ValueError(f"temperature must be > 0, got {temperature.item():.4g}")
         return temperature.to(statistics_dtype(features.dtype)).reciprocal()
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+    number = plain_float(temperature)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise TypeError(f"temperature must be a float or a 0-dim tensor, got {type(temperature).__name__}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be > 0, got {temperature}")
-    return 1.0 / temperature
+    if not number > 0:
+        raise ValueError(f"temperature must be > 0, got {number}")
+    return 1.0 / number
+
+
+def named_scale(name: str, scale: float | Tensor, features: Tensor) -> Tensor:
+    """`check_scale` for the statistics of these features; errors call it by the name of the loss's argument."""
+    return check_scale(scale, features.device, statistics_dtype(features.dtype), name)
 
 
 def paired_scores(queries: Tensor, keys: Tensor, scale: float | Tensor) -> Tensor:

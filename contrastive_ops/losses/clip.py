@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice, check_number
-from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, reduce
+from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, named_scale, reduce
 from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._smoothing import smooth
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import Relation
 
 
@@ -53,13 +53,14 @@ def clip_loss(
     check_reduction(reduction)
     check_choice("directions", directions, ("mean", "sum"))
     check_pairs("image_features", image_features, "text_features", text_features)
-    check_number("label_smoothing", label_smoothing, 0.0, 1.0)
+    label_smoothing = check_number("label_smoothing", label_smoothing, 0.0, 1.0)
+    scale = named_scale("logit_scale", logit_scale, image_features)
     if negatives is not None and label_smoothing:
         raise ValueError(
             "label_smoothing is spread over all N candidates: got it beside negatives, expected one of them"
         )
     rows, columns, positive = pair_cross_entropies(
-        image_features, text_features, logit_scale, negatives, workspace_bytes=workspace_bytes, backend=backend
+        image_features, text_features, scale, negatives, workspace_bytes=workspace_bytes, backend=backend
     )
     losses = rows + columns
     if label_smoothing:
@@ -67,7 +68,6 @@ def clip_loss(
         image, text = in_statistics_dtype(image_features), in_statistics_dtype(text_features)
         # elementwise products: autocast would round a matmul
         means = (image * text.mean(0)).sum(1) + (text * image.mean(0)).sum(1)
-        scale = check_scale(logit_scale, losses.device, losses.dtype)
         losses = smooth(losses, 2 * positive, scale * means, label_smoothing)
     return reduce(losses / 2 if directions == "mean" else losses, reduction)
 

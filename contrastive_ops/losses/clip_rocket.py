@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import check_pairs
+from contrastive_ops.losses._common import check_pairs, named_scale
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses.clip import clip_loss
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
@@ -44,6 +44,7 @@ def clip_rocket_loss(
     for image, text in zip(image_views, text_views, strict=True):
         check_pairs("every image view", image, "every text view", text)
     views = len(image_views)
+    view_scale = named_scale("view_scale", view_scale, image_features)
 
     def clip(image: Tensor, text: Tensor, scale: float | Tensor, smoothing: float) -> Tensor:
         return clip_loss(

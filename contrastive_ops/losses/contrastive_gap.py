@@ -37,7 +37,7 @@ def contrastive_gap_loss(
         0-dim, float32 (float64 for float64 features). One pass for `clip_loss`, two triangles, one pass if `across`.
     """
     check_pairs("image_features", image_features, "text_features", text_features)
-    check_number("t", t, 0.0, low_belongs=False)
+    t = check_number("t", t, 0.0, low_belongs=False)
     options: dict[str, Any] = {"workspace_bytes": workspace_bytes, "backend": backend}
     total = clip_loss(image_features, text_features, logit_scale, **options)
     total = total + alignment(image_features, text_features)

@@ -61,7 +61,7 @@ def dcl(
     }
     positive = paired_scores(z1, z2, options["scale"])
     if sigma is not None:
-        check_number("sigma", sigma, 0.0, low_belongs=False)
+        sigma = check_number("sigma", sigma, 0.0, low_belongs=False)
         similarity = paired_scores(z1, z2, 1.0 / sigma)
         weight = 2.0 - z1.shape[0] * (similarity.detach() if detach_weight else similarity).softmax(0)
         positive = weight * positive

@@ -49,8 +49,8 @@ def debiased_nt_xent(
         for the lower bound, which no unit vectors reach.
     """
     check_reduction(reduction)
-    check_number("tau_plus", tau_plus, 0.0, 1.0)
-    check_number("beta", beta, 0.0)
+    tau_plus = check_number("tau_plus", tau_plus, 0.0, 1.0)
+    beta = check_number("beta", beta, 0.0)
     check_pairs("z1", z1, "z2", z2)
     scale = inverse_temperature(temperature, z1)
     views = torch.stack((z1, z2))

@@ -67,7 +67,7 @@ def gram_loss(
         ValueError, TypeError: for shapes, dtypes or options that do not fit, naming got and expected.
     """
     check_reduction(reduction)
-    check_number("label_smoothing", label_smoothing, 0.0, 1.0)
+    label_smoothing = check_number("label_smoothing", label_smoothing, 0.0, 1.0)
     check_matrix("anchor", anchor)
     anchor, modalities = check_modalities(anchor, modalities, paired=True)
     scale = check_scale(inverse_temperature(temperature, anchor), anchor.device, statistics_dtype(anchor.dtype)).neg()

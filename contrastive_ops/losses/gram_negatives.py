@@ -51,7 +51,7 @@ def gram_negatives(
     n = anchor.shape[0]
     if n < 2:
         raise ValueError(f"a negative needs at least two items, got N={n}")
-    check_number("floor", floor, 0.0)
+    floor = check_number("floor", floor, 0.0)
     refuse_transformed(anchor, *modalities)
     generator = None if seed is None else torch.Generator(anchor.device).manual_seed(seed)
     volume = gram_volume(anchor, modalities)

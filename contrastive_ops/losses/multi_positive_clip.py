@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_ids
-from contrastive_ops.losses._common import check_reduction, reduce_counted
+from contrastive_ops.losses._common import check_reduction, named_scale, reduce_counted
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.ops import similarity_statistics
@@ -51,7 +51,7 @@ def multi_positive_clip_loss(
     row_lse, row_sum, col_lse, col_sum = similarity_statistics(
         image_features,
         text_features,
-        scale=logit_scale,
+        scale=named_scale("logit_scale", logit_scale, image_features),
         positives=same(image_ids, text_ids),
         columns=True,
         workspace_bytes=workspace_bytes,

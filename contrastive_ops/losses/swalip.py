@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_number
-from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, reduce
+from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, named_scale, reduce
 from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.ops.softmax_mean import softmax_mean_and_statistics
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import diagonal, off_diagonal
 from contrastive_ops.steady import savable
 
@@ -55,15 +55,16 @@ def swalip_loss(
     check_reduction(reduction)
     check_pairs("image_features", image_features, "text_features", text_features)
     check_pairs("target_image", target_image, "target_text", target_text)
-    check_number("epsilon", epsilon, 0.0, low_belongs=False)
+    epsilon = check_number("epsilon", epsilon, 0.0, low_belongs=False)
     if not isinstance(iterations, int) or iterations < 1:
         raise ValueError(f"iterations must be an int >= 1, got {iterations}")
     if target_image.shape[0] != image_features.shape[0]:
         raise ValueError(
             f"targets must have the N={image_features.shape[0]} rows of the features, got {target_image.shape[0]}"
         )
+    scale = named_scale("logit_scale", logit_scale, image_features)
     options: dict[str, Any] = {"workspace_bytes": workspace_bytes, "backend": backend}
-    rows, columns, _ = pair_cross_entropies(image_features, text_features, logit_scale, **options)
+    rows, columns, _ = pair_cross_entropies(image_features, text_features, scale, **options)
     image, text = in_statistics_dtype(image_features), in_statistics_dtype(text_features)
     transport = {"scale": 1.0 / epsilon, **options}
     targets = savable(target_image.detach()), savable(target_text.detach())
@@ -72,7 +73,6 @@ def swalip_loss(
     off_text, mean_text = _others(*targets, text, iterations, transport)
     off_image, mean_image = _others(*targets[::-1], image, iterations, transport)
     apart = off_text * (image * (text - mean_text)).sum(1) + off_image * (text * (image - mean_image)).sum(1)
-    scale = check_scale(logit_scale, image.device, image.dtype)
     return reduce((rows + columns + scale * apart) / 2, reduction)
 
 

@@ -41,7 +41,7 @@ def uniformity(
         scores is visited.
     """
     check_matrix("features", features)
-    check_number("t", t, 0.0, low_belongs=False)
+    t = check_number("t", t, 0.0, low_belongs=False)
     total, n = _log_potential(features, features, t, workspace_bytes, backend), max(features.shape[0], 1)
     if diagonal:  # each of N items adds exp(0): log( (N + exp(total)) / N )
         value = cross_entropy_of_positive(total, torch.full_like(total, math.log(n)))
@@ -68,7 +68,7 @@ def cross_uniformity(
         0-dim, float32 (float64 for float64 features). Without pairs (N < 2) it is 0.
     """
     check_pairs("first", first, "second", second)
-    check_number("t", t, 0.0, low_belongs=False)
+    t = check_number("t", t, 0.0, low_belongs=False)
     total = _log_potential(first, second, t, workspace_bytes, backend)
     value = zero_without_candidates(total - math.log(max(first.shape[0], 1)), total)
     return value.to(statistics_dtype(first.dtype))

@@ -34,7 +34,7 @@ def shuffled_group_whitening(
         On a GPU the eigendecomposition waits for the device once, to see whether it succeeded (`torch.linalg.eigh`).
     """
     check_matrix("features", features)
-    check_number("epsilon", epsilon, 0.0, low_belongs=False)
+    epsilon = check_number("epsilon", epsilon, 0.0, low_belongs=False)
     n, d = features.shape
     if not isinstance(group_size, int) or group_size < 1 or d % group_size:
         raise ValueError(f"group_size must be a divisor of D={d}, got {group_size}")

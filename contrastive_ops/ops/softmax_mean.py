@@ -64,15 +64,17 @@ def softmax_mean_and_statistics(
     dtype = statistics_dtype(queries.dtype)
     queries, keys, values = (autocast(x).to(dtype) for x in (queries.detach(), keys.detach(), values))
     bias = None if col_bias is None else col_bias.detach()
-    if scale == 0.0:  # the mean is taken from a gradient that holds the scale
-        queries, scale = torch.zeros_like(queries), 1.0
+    scale_tensor = check_scale(scale, queries.device, dtype).detach()
+    # the mean is taken from a gradient that holds the scale, so a scale of 0 is given to the queries
+    is_zero = scale_tensor == 0.0
+    queries, scale_tensor = queries.masked_fill(is_zero, 0.0), scale_tensor.masked_fill(is_zero, 1.0)
     # scale, bias and settings are those of the problem without values, too
     problem = row_lse_problem(
         queries,
         keys,
         bias,
         workspace_bytes,
-        scale=check_scale(scale, queries.device, dtype),
+        scale=scale_tensor,
         candidates=candidates,
         positives=positives,
     )
