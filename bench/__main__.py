@@ -16,6 +16,7 @@ from bench.cpu.gates import PARTS, Outcome, check_gates, print_outcomes
 from bench.cpu.peak import fma_peak_meter, peak_isa
 from bench.cpu.plot import save_plot
 from bench.cpu.report import as_json, print_table, print_verdict, write_json
+from bench.cpu.solver import described, solver_info
 from bench.cpu.suite import MEMORY_FROM_N, Settings, ShapeResult, run_shape
 from bench.cpu.truth import WrongResult
 from bench.machine import load_average, machine_info
@@ -66,11 +67,13 @@ def main() -> int:
     except RuntimeError as error:
         console.print(str(error), style="red")
         return 2
-    machine = machine_info(arguments.threads) | {"peak_isa": None if arguments.no_peak else peak_isa()}
+    solver = solver_info(arguments.backend, arguments.threads)
+    machine = machine_info(arguments.threads) | solver | {"peak_isa": None if arguments.no_peak else peak_isa()}
     console.print(
         f"{machine['cpu']}, {machine['threads']} threads of {machine['cores']} cores, torch {machine['torch']}, "
         f"load {machine['load_average']}"
     )
+    console.print(described(solver))
     try:
         with console.status("starting") as status:
             settings = Settings(

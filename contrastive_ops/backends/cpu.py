@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ except ImportError as error:
 else:
     _IMPORT_ERROR = None
 
+PACKAGE = Path(__file__).parents[2]  # the folder that contrastive_ops was imported from
 ISA_VARIABLE = "CONTRASTIVE_OPS_CPU_ISA"  # one of these; the best of the processor by default
 ISAS = ("baseline", "avx2", "avx512")
 MAX_GROUPS = 8  # concurrency of the schedule; more costs locality
@@ -75,7 +77,12 @@ class CpuBackend:
     def missing(self) -> str | None:
         if _IMPORT_ERROR is None:
             return None
-        return f"the native extension is not built ({_IMPORT_ERROR}): reinstall with a C++17 compiler"
+        remedy = "reinstall with a C++17 compiler"
+        place = f"imported from {PACKAGE}"
+        if (PACKAGE / "setup.py").exists():
+            place = f"imported from the source tree {PACKAGE}"
+            remedy = "pip install -e . builds it there; an installed copy is imported from another directory"
+        return f"the native extension is not built in the contrastive_ops {place} ({_IMPORT_ERROR}): {remedy}"
 
     def reasons(self, problem: Problem) -> list[str]:
         missing = self.missing()
@@ -282,6 +289,11 @@ def _kernels() -> Any:
         raise ValueError(
             f"{ISA_VARIABLE} must be {', '.join(ISAS)}, as far as the processor has them, or unset, got {wish!r}"
         ) from error
+
+
+def instruction_set() -> str:
+    """Of the kernels in use."""
+    return str(_kernels().name)
 
 
 def _new_block(size: int) -> Any:
