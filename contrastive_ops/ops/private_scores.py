@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.rule import Rule
+from contrastive_ops.ops.transforms import require_grad, requires_grad
 from contrastive_ops.problem import autocast, check_scale, statistics_dtype, without_autocast
 
 # of keys that are widened at a time: what a cache holds, and what keeps all processors of a GPU busy
@@ -25,35 +27,39 @@ def private_scores(queries: Tensor, keys: Tensor, scale: float | Tensor) -> Tens
         if queries.dtype == keys.dtype == statistics_dtype(keys.dtype):
             products = _products(queries, keys)
         else:
-            products = _WidenedProducts.apply(queries, keys)  # type: ignore[no-untyped-call]
+            (products,) = _WidenedProducts.apply(queries, keys, require_grad((queries, keys)))
         return check_scale(scale, keys.device, products.dtype) * products
 
 
 def _products(queries: Tensor, keys: Tensor) -> Tensor:
     if queries.dim() == 3:
         return (queries * keys).sum(-1)
-    if keys.requires_grad:  # whose gradient is then made in their layout
+    if requires_grad(keys):  # whose gradient is then made in their layout
         return torch.bmm(keys, queries.unsqueeze(2)).squeeze(2)
     return torch.bmm(queries.unsqueeze(1), keys.mT).squeeze(1)  # faster
 
 
-class _WidenedProducts(torch.autograd.Function):
+class _WidenedProducts(Rule):
     @staticmethod
-    def forward(ctx: Any, queries, keys):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(queries, keys)
+    def run(queries, keys, wanted):  # type: ignore[no-untyped-def]
         wide = statistics_dtype(torch.promote_types(queries.dtype, keys.dtype))
         products = keys.new_empty(keys.shape[:2], dtype=wide)
         for rows in _chunks(keys):
             products[rows] = _products(queries[rows].to(wide), keys[rows].to(wide))
-        return products
+        return (products,), ()
+
+    @staticmethod
+    def keep(ctx: Any, args, outputs, kept):  # type: ignore[no-untyped-def]
+        queries, keys, ctx.wanted = args
+        ctx.save_for_backward(queries, keys)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, d_products):  # type: ignore[no-untyped-def]
-        queries, keys = ctx.saved_tensors
-        needs_queries, needs_keys = ctx.needs_input_grad
-        dqueries = torch.empty_like(queries) if needs_queries else None
-        dkeys = torch.empty_like(keys) if needs_keys else None
+    def backward(ctx: Any, saved, d_products):  # type: ignore[no-untyped-def]
+        queries, keys = saved
+        of_queries, of_keys = ctx.wanted
+        dqueries = torch.empty_like(queries) if of_queries else None
+        dkeys = torch.empty_like(keys) if of_keys else None
         for rows in _chunks(keys):
             weights = d_products[rows].unsqueeze(2)
             if dqueries is not None:
@@ -62,7 +68,7 @@ class _WidenedProducts(torch.autograd.Function):
             if dkeys is not None:
                 each = queries[rows] if queries.dim() == 3 else queries[rows].unsqueeze(1)
                 dkeys[rows] = each * weights
-        return dqueries, dkeys
+        return dqueries, dkeys, None
 
 
 def _chunks(keys: Tensor) -> list[slice]:
