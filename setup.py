@@ -7,6 +7,7 @@ out; TORCH_CUDA_ARCH_LIST, such as "8.0;9.0+PTX", replaces the list of architect
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 OPENMP = LINK = "-fopenmp"
@@ -63,6 +65,30 @@ def cuda_codes(wish: str) -> list[str]:
     return list(dict.fromkeys(codes))
 
 
+def check_codes(nvcc: str, codes: list[str]) -> None:
+    """Refuse what this nvcc cannot make, before it has compiled for minutes. One without these lists says so itself."""
+    known: list[str] = []
+    for option in ("--list-gpu-code", "--list-gpu-arch"):
+        listed = subprocess.run([nvcc, option], capture_output=True, text=True)
+        if listed.returncode:
+            return
+        known += listed.stdout.split()
+    # sm_90a is listed as sm_90
+    if unknown := [code for code in codes if code.rstrip("af") not in known]:
+        raise SystemExit(
+            f"TORCH_CUDA_ARCH_LIST asks for {', '.join(unknown)}, which {nvcc} does not make, only {', '.join(known)}: "
+            "take others, or another CUDA toolkit (CUDA_HOME)"
+        )
+
+
+def find_compiler(command: str) -> str:
+    """The command, if there is such a program."""
+    program = shlex.split(command)[0]
+    if shutil.which(program) is None:
+        raise SystemExit(f"no C++ compiler: {program!r} was not found. Install g++ or clang++, or set CXX to one")
+    return command
+
+
 def build_ninja(directory: str) -> str:
     """The text of build.ninja: every source to an object under `directory`, their objects to a module each."""
     import pybind11
@@ -72,7 +98,7 @@ def build_ninja(directory: str) -> str:
         raise SystemExit(f"{include}/Python.h is missing: install Python's headers (python3-dev on Debian)")
     # for the binding alone: the kernels are not rebuilt when pip puts pybind11 into a new build environment
     python = f"-isystem '{include}' -isystem '{pybind11.get_include()}'"
-    cxx = env("CXX") or "c++"
+    cxx = find_compiler(env("CXX") or "c++")
     x86 = " -DCONTRASTIVE_X86=1" * X86
     rules = {
         "cxx": f"{cxx} {CXXFLAGS} {OPENMP}{x86} $flags {env('CXXFLAGS', '')} -MMD -MF $out.d -c $in -o $out",
@@ -85,6 +111,7 @@ def build_ninja(directory: str) -> str:
     modules = {"_native": (objects, "link")}
     if nvcc:
         codes = cuda_codes(env("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHS)
+        check_codes(nvcc, codes)
         archs = " ".join(f"-gencode arch={code.replace('sm', 'compute')},code={code}" for code in codes)
         rules["nvcc"] = f"'{nvcc}' {NVCCFLAGS} {archs} -MMD -MF $out.d -c $in -o $out"
         rules["nvlink"] = f"'{nvcc}' -shared $in -o $out {env('LDFLAGS', '')}"
@@ -120,11 +147,20 @@ class NinjaBuildExt(build_ext):
             shutil.copyfile(directory / f"{ext.name.rpartition('.')[2]}.so", self.get_ext_fullpath(ext.name))
 
 
+class FreshBuildPy(build_py):
+    """Without what an earlier build has left: a module that is gone would be installed for ever."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
 setup(
     packages=find_packages(include=["contrastive_ops*"]),  # triton_kernels/, beside csrc/, is a link in the package
     ext_modules=[
         Extension("contrastive_ops._native", sources=ONCE + PER_ISA),
         *([Extension("contrastive_ops._cuda", sources=[*CUDA, CUDA_BINDING])] if find_nvcc() else []),
     ],
-    cmdclass={"build_ext": NinjaBuildExt},
+    cmdclass={"build_ext": NinjaBuildExt, "build_py": FreshBuildPy},
 )
