@@ -3,6 +3,7 @@
 The training data is the Python installed on this machine: (first docstring paragraph, source without docstrings) of
 every documented function in the standard library and in site-packages. The function's name and signature stay in its
 source, as they do where people search code; `--hide-names` drops the name. Modules are either trained on or held out.
+`--sources DIR` makes one's own folder what is searched.
 
 Writes to `--out`: model.pt (model and index), metrics.json, code_search.png. Ctrl-C during training stops after the
 running step and goes on to save, evaluate and answer the queries; a second one exits at once.
@@ -29,6 +30,7 @@ from code_search_lib.model import SearchIndex, TwoTowers
 from code_search_lib.pairs import Corpus, collect
 from code_search_lib.retrieval import Scores, evaluate
 from code_search_lib.training import History, LossFunction, Recipe, dense_loss, library_loss, train
+from results import make_folder
 from tqdm import tqdm
 
 from contrastive_ops.backends import BACKENDS
@@ -89,6 +91,14 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="TEXT",
         help="answer this from the model saved in --out and exit; repeatable",
     )
+    parser.add_argument(
+        "--sources",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="search the functions of this folder, trained on beside the installed ones; repeatable",
+    )
     option("--seed", 0, int, "of initialisation, batches and dropout")
     option("--steps", 32, int, "optimizer steps")
     option("--batch-size", 8192, int, "pairs per step")
@@ -118,9 +128,18 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("steps", "batch_size", "width", "hidden", "max_pairs", "threads"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
+    if missing := [str(folder) for folder in options.sources if not folder.is_dir()]:
+        parser.error(f"--sources must be folders, got {', '.join(missing)}")
     if options.buckets < 1 or options.buckets & (options.buckets - 1):
         parser.error(f"--buckets must be a power of two, got {options.buckets}")
     return options
+
+
+def stated(value: object) -> object:
+    """A setting as JSON can hold it."""
+    if isinstance(value, list):
+        return [stated(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def new_model(options: argparse.Namespace, features: Features) -> TwoTowers:
@@ -164,13 +183,13 @@ def train_with_progress(
 
 
 def build_index(model: TwoTowers, corpus: Corpus, features: Features) -> SearchIndex:
-    """Over all collected functions, trained on or not."""
+    """Over all functions that are to be searched, trained on or not."""
     vectors = torch.cat(
         [model.encode(model.code_tower, bags) for bags in (features.train_code, features.held_out_code)]
     )
-    return SearchIndex(
-        model, [pair.location for pair in corpus.pairs], [pair.docstring for pair in corpus.pairs], vectors
-    )
+    found = [i for i, pair in enumerate(corpus.pairs) if pair.is_searched]
+    locations = [corpus.pairs[i].location for i in found]
+    return SearchIndex(model, locations, [corpus.pairs[i].docstring for i in found], vectors[found])
 
 
 def print_answers(index: SearchIndex, queries: Sequence[str]) -> None:
@@ -218,9 +237,15 @@ def print_memory(points: Sequence[memory.Point]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     start = time.monotonic()
+    make_folder("--out", options.out, options.out)
     torch.set_num_threads(options.threads)
     corpus = collect(
-        options.max_pairs, options.collect_seconds, options.threads, not options.hide_names, not options.quiet
+        options.max_pairs,
+        options.collect_seconds,
+        options.threads,
+        not options.hide_names,
+        not options.quiet,
+        options.sources,
     )
     print(
         f"{len(corpus.train)} pairs to train on and {len(corpus.held_out)} held out, "
@@ -237,7 +262,6 @@ def run(options: argparse.Namespace) -> int:
         model, features, recipe, library_loss(options.backend), options
     )
     index = build_index(model, corpus, features)
-    options.out.mkdir(parents=True, exist_ok=True)
     index.save(options.out / "model.pt")
     print(f"saved {options.out / 'model.pt'}")
     print_answers(index, QUERIES)
@@ -262,7 +286,7 @@ def run(options: argparse.Namespace) -> int:
     relative = [difference / dense for difference, dense in zip(differences, dense_losses, strict=True)]
     seconds, loss_seconds = sum(history.step_seconds), sum(history.loss_seconds)
     metrics = {
-        "settings": {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()},
+        "settings": {name: stated(value) for name, value in vars(options).items()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "interrupted": interrupted,
         "pairs": {"train": len(corpus.train), "held_out": pool},

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from results import make_folder
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -123,7 +124,6 @@ def plot(path: Path, together: list[float], alone: list[float], title: str) -> N
     curves.legend()
     differences.plot([a - b for a, b in zip(together, alone, strict=True)], linewidth=0.8)
     differences.set(xlabel="step", ylabel="difference")
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
 
@@ -137,6 +137,12 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.1)
     parser.add_argument("--plot", type=Path, help="write the curves to this file (needs matplotlib)")
     arguments = parser.parse_args()
+    if arguments.steps < 1:
+        parser.error(f"--steps must be at least 1, got {arguments.steps}")
+    if arguments.plot:
+        make_folder("--plot", arguments.plot.parent, arguments.plot)
+    if not dist.is_torchelastic_launched():
+        parser.error("started alone, expected by torchrun: torchrun --nproc-per-node 4 examples/distributed_clip.py")
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     pairs = Pairs(arguments.batch)

@@ -10,6 +10,7 @@ twice from the same start, and asked to find the tuple that belongs to an anchor
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from results import make_folder
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -30,6 +32,7 @@ HELD_OUT = 500
 TEMPERATURE = 0.07
 LABEL_SMOOTHING = 0.1
 NOISE = 0.35  # of the pixels, whose standard deviation is about the same
+INTERRUPTED = 130  # exit status by shell convention: 128 + SIGINT
 EVERY = 50  # steps between two looks at what was held out
 
 
@@ -138,7 +141,7 @@ def draw(runs: dict[str, Run], path: Path) -> None:
         bars = recall.bar([x + 0.4 * place for x in range(len(ks))], values, width=0.38, label=name)
         recall.bar_label(bars, fmt="{:.2f}")
     curve.set(xlabel="step", ylabel="recall@1 of what was held out", title="the right tuple comes first")
-    recall.set(title=f"recall among {HELD_OUT} tuples", xticks=[x + 0.2 for x in range(len(ks))], ylim=(0, 1.1))
+    recall.set(title=f"recall among {HELD_OUT} tuples", xticks=[x + 0.2 for x in range(len(ks))], ylim=(0, 1.3))
     recall.set_xticklabels([f"@{k}" for k in ks])
     anchor, *data = next(iter(runs.values())).embeddings
     shifted = [x.roll(1, 0) for x in data]
@@ -146,30 +149,38 @@ def draw(runs: dict[str, Run], path: Path) -> None:
     volumes.hist(gram_volume(anchor, data).numpy(), bins, alpha=0.7, label="matching tuples")
     volumes.hist(gram_volume(anchor, shifted).numpy(), bins, alpha=0.7, label="other tuples")
     volumes.set(title="volumes after training with GRAM", xlabel="volume")
-    for axes in (curve, recall, volumes):
-        axes.legend()
+    for axes, place in ((curve, "lower right"), (volumes, "best")):
+        axes.legend(loc=place)
+    recall.legend(loc="upper center", ncols=2)  # above the bars
     figure.savefig(path, dpi=130)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/gram_digits"))
     parser.add_argument("--steps", type=int, default=STEPS)
     arguments = parser.parse_args()
+    if arguments.steps < 1:
+        parser.error(f"--steps must be at least 1, got {arguments.steps}")
+    make_folder("--out", arguments.out, arguments.out)
     images = load_digits().images
     order = np.random.default_rng(0).permutation(len(images))
     all_views = [view[torch.from_numpy(order)] for view in views(images)]
     train_views, test_views = ([view[part] for view in all_views] for part in (slice(HELD_OUT, None), slice(HELD_OUT)))
-    runs = {name: train(name, train_views, test_views, arguments.steps) for name in METHODS}
+    try:
+        runs = {name: train(name, train_views, test_views, arguments.steps) for name in METHODS}
+    except KeyboardInterrupt:
+        print("interrupted: nothing is drawn, as the picture compares both", file=sys.stderr)
+        return INTERRUPTED
     print(f"retrieval of the tuple of an anchor among {HELD_OUT} images that were held out")
     for name, run in runs.items():
         recalls = ", ".join(f"recall@{k} {(run.ranks < k).float().mean():.3f}" for k in (1, 5, 10))
         print(f"  {name:18} {recalls}, median rank {run.ranks.median() + 1}, {run.seconds:.0f} s")
-    arguments.out.mkdir(parents=True, exist_ok=True)
     picture = arguments.out / "gram_digits.png"
     draw(runs, picture)
     print(f"picture: {picture}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

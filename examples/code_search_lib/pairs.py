@@ -1,4 +1,4 @@
-"""Collect (docstring, function) pairs from the Python sources installed on this machine."""
+"""Collect (docstring, function) pairs from Python sources: those installed on this machine, and one's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sysconfig
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +36,7 @@ class Pair(NamedTuple):
     name: str
     docstring: str  # the first paragraph, on one line
     code: str
+    is_searched: bool = True
 
     @property
     def location(self) -> str:
@@ -52,11 +53,20 @@ class Corpus(NamedTuple):
     def pairs(self) -> list[Pair]:
         return self.train + self.held_out
 
+    @property
+    def searched(self) -> list[Pair]:
+        return [pair for pair in self.pairs if pair.is_searched]
 
-def collect(max_pairs: int, max_seconds: float, workers: int, keep_names: bool, progress: bool) -> Corpus:
-    """Parse the installed sources; the same files give the same pairs in the same order."""
+
+def collect(
+    max_pairs: int, max_seconds: float, workers: int, keep_names: bool, progress: bool, own: Sequence[Path] = ()
+) -> Corpus:
+    """Parse one's own folders, which alone are searched then, and the installed sources; the same files give the same
+    pairs in the same order."""
     deadline = time.monotonic() + max_seconds
-    files = _source_files()
+    own_files = _source_files(own)
+    files = own_files + _source_files(sysconfig.get_path(key) for key in ("stdlib", "purelib", "platlib"))
+    own_modules = {module for _, module in own_files}
     tasks = [files[i : i + FILES_PER_TASK] for i in range(0, len(files), FILES_PER_TASK)]
     train: list[Pair] = []
     held_out: list[Pair] = []
@@ -74,6 +84,7 @@ def collect(max_pairs: int, max_seconds: float, workers: int, keep_names: bool, 
                     if _is_new(pair, seen):
                         # By module, so that functions written together, which look alike, stay on one side.
                         is_held_out = zlib.crc32(pair.module.encode()) % HELD_OUT_SHARE == 0
+                        pair = pair._replace(is_searched=not own or pair.module in own_modules)
                         (held_out if is_held_out else train).append(pair)
                 bar.update(len(task))
                 bar.set_postfix(pairs=len(train) + len(held_out))
@@ -88,11 +99,10 @@ def collect(max_pairs: int, max_seconds: float, workers: int, keep_names: bool, 
     return Corpus(train, held_out, parsed, complete)
 
 
-def _source_files() -> list[tuple[str, str]]:
+def _source_files(roots: Iterable[str | Path]) -> list[tuple[str, str]]:
     """(path, module name) of every source, in an order that a cap on pairs cuts fairly: by hash of the module name."""
-    roots = dict.fromkeys(sysconfig.get_path(key) for key in ("stdlib", "purelib", "platlib"))
     module_of_path: dict[str, str] = {}
-    for root in roots:
+    for root in dict.fromkeys(roots):
         for folder, subfolders, names in os.walk(root):
             # site-packages of the base interpreter lies inside the standard library's folder but is no part of it
             subfolders[:] = [
