@@ -11,7 +11,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,8 @@ from contrastive_ops.ops.transforms import refuse_trace, requires_grad
 from contrastive_ops.problem import Gradients, Problem
 from contrastive_ops.relations import Relation
 
-STRATEGIES = ("gather", "ring", "shard", "grouped")
+Strategy = Literal["gather", "ring", "shard", "grouped"]
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
 WIRE_DTYPES = (torch.float16, torch.bfloat16)
 
 

@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from contrastive_ops.distributed.agreement import Distribution, Task, agree
+from contrastive_ops.distributed.agreement import Distribution, Strategy, Task, agree
 from contrastive_ops.distributed.collectives import SumOverRanks
-from contrastive_ops.distributed.convention import mean_over_ranks
+from contrastive_ops.distributed.convention import GradReduction, mean_over_ranks
 from contrastive_ops.distributed.statistics import local_problem, statistics_of_team
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import check_pairs, named_scale
@@ -26,11 +26,11 @@ def clip_loss(
     text_features: Tensor,
     logit_scale: float | Tensor,
     *,
-    strategy: str,
+    strategy: Strategy,
     group: dist.ProcessGroup | None = None,
     group_size: int | None = None,
     groups: Sequence[Sequence[int]] | None = None,
-    grad_reduction: str = "mean",
+    grad_reduction: GradReduction = "mean",
     label_smoothing: float = 0.0,
     negatives: Relation | None = None,
     wire_dtype: torch.dtype | None = None,

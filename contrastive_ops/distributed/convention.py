@@ -17,7 +17,7 @@ The upstream gradient of L (a loss weight, a loss scale) must be the same on eve
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,8 @@ from torch import Tensor
 from contrastive_ops.distributed.collectives import Ranks
 from contrastive_ops.ops.rule import Rule
 
-GRAD_REDUCTIONS = ("mean", "sum")
+GradReduction = Literal["mean", "sum"]
+GRAD_REDUCTIONS: tuple[str, ...] = get_args(GradReduction)
 
 
 def check_grad_reduction(grad_reduction: str) -> None:
@@ -40,7 +41,7 @@ def mean_over_ranks(
     counted: Tensor | None = None,
     *,
     group: dist.ProcessGroup | None = None,
-    grad_reduction: str = "mean",
+    grad_reduction: GradReduction = "mean",
 ) -> Tensor:
     """The mean over all lines of all ranks, the same number on every rank, under the gradient convention.
 

@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from contrastive_ops.distributed.agreement import Distribution, Task, agree
-from contrastive_ops.distributed.convention import mean_over_ranks
+from contrastive_ops.distributed.agreement import Distribution, Strategy, Task, agree
+from contrastive_ops.distributed.convention import GradReduction, mean_over_ranks
 from contrastive_ops.distributed.statistics import statistics_of_team
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import inverse_temperature
@@ -30,12 +30,12 @@ def gram_loss(
     anchor: Tensor,
     modalities: Sequence[Tensor],
     *,
-    strategy: str,
+    strategy: Strategy,
     temperature: float | Tensor = 0.07,
     group: dist.ProcessGroup | None = None,
     group_size: int | None = None,
     groups: Sequence[Sequence[int]] | None = None,
-    grad_reduction: str = "mean",
+    grad_reduction: GradReduction = "mean",
     label_smoothing: float = 0.0,
     detach_keys: bool = False,
     absolute: bool = False,

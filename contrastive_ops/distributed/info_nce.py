@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from contrastive_ops.distributed.agreement import Distribution, Task, agree
-from contrastive_ops.distributed.convention import mean_over_ranks
+from contrastive_ops.distributed.agreement import Distribution, Strategy, Task, agree
+from contrastive_ops.distributed.convention import GradReduction, mean_over_ranks
 from contrastive_ops.distributed.statistics import local_problem, statistics_of_team
 from contrastive_ops.losses._common import check_pairs, inverse_temperature, paired_scores
 from contrastive_ops.ops import cross_entropy_of_positive
@@ -21,13 +21,13 @@ def info_nce(
     queries: Tensor,
     keys: Tensor,
     *,
-    strategy: str,
+    strategy: Strategy,
     temperature: float | Tensor = 0.07,
     negatives: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
     group_size: int | None = None,
     groups: Sequence[Sequence[int]] | None = None,
-    grad_reduction: str = "mean",
+    grad_reduction: GradReduction = "mean",
     wire_dtype: torch.dtype | None = None,
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,

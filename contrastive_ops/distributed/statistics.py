@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from contrastive_ops.backends import Wanted
-from contrastive_ops.distributed.agreement import Distribution, Task, Team, agree
+from contrastive_ops.distributed.agreement import Distribution, Strategy, Task, Team, agree
 from contrastive_ops.distributed.carriers import AtOnce, Carrier, InTurns, first_lines
 from contrastive_ops.distributed.passes import Plan, backward_pass, forward_pass
 from contrastive_ops.ops.once import differentiable_once
@@ -32,7 +32,7 @@ def similarity_statistics(
     positives: Relation | None = None,
     rows: bool = True,
     columns: bool = False,
-    strategy: str,
+    strategy: Strategy,
     group: dist.ProcessGroup | None = None,
     group_size: int | None = None,
     groups: Sequence[Sequence[int]] | None = None,

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from contrastive_ops.distributed.agreement import Distribution, Task, agree
+from contrastive_ops.distributed.agreement import Distribution, Strategy, Task, agree
 from contrastive_ops.distributed.carriers import Carrier
-from contrastive_ops.distributed.convention import mean_over_ranks
+from contrastive_ops.distributed.convention import GradReduction, mean_over_ranks
 from contrastive_ops.distributed.statistics import carrier_for, local_problem, statistics_of_team
 from contrastive_ops.losses._checks import check_ids
 from contrastive_ops.losses._common import inverse_temperature
@@ -26,13 +26,13 @@ def sup_con(
     features: Tensor,
     labels: Tensor,
     *,
-    strategy: str,
+    strategy: Strategy,
     temperature: float | Tensor = 0.07,
     ignore_index: int = -1,
     group: dist.ProcessGroup | None = None,
     group_size: int | None = None,
     groups: Sequence[Sequence[int]] | None = None,
-    grad_reduction: str = "mean",
+    grad_reduction: GradReduction = "mean",
     wire_dtype: torch.dtype | None = None,
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice
@@ -9,7 +11,8 @@ from contrastive_ops.plain import plain_float
 from contrastive_ops.problem import autocast, check_matrix, check_scale, statistics_dtype
 from contrastive_ops.readable import is_readable
 
-REDUCTIONS = ("mean", "sum", "none")
+Reduction = Literal["mean", "sum", "none"]
+REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
 
 def reduce(losses: Tensor, reduction: str) -> Tensor:

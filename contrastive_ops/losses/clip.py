@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice, check_number
-from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, named_scale, reduce
+from contrastive_ops.losses._common import (
+    Reduction,
+    check_pairs,
+    check_reduction,
+    in_statistics_dtype,
+    named_scale,
+    reduce,
+)
 from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._smoothing import smooth
@@ -19,9 +28,9 @@ def clip_loss(
     logit_scale: float | Tensor,
     *,
     label_smoothing: float = 0.0,
-    directions: str = "mean",
+    directions: Literal["mean", "sum"] = "mean",
     negatives: Relation | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from contrastive_ops.losses._checks import check_indices, check_vector
 from contrastive_ops.losses._common import (
+    Reduction,
     check_reduction,
     in_statistics_dtype,
     inverse_temperature,
@@ -29,7 +30,7 @@ def collo_ssl(
     log_negative_weights: Tensor | None = None,
     samples: Tensor | None = None,
     temperature: float | Tensor = 0.1,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

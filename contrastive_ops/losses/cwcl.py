@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from contrastive_ops.losses._common import (
+    Reduction,
     check_pairs,
     check_reduction,
     in_statistics_dtype,
@@ -21,7 +22,7 @@ def cwcl(
     keys: Tensor,
     *,
     temperature: float | Tensor = 0.07,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice, check_number
-from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, paired_scores, reduce
+from contrastive_ops.losses._common import (
+    Reduction,
+    check_pairs,
+    check_reduction,
+    inverse_temperature,
+    paired_scores,
+    reduce,
+)
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, zero_without_candidates
 from contrastive_ops.losses._views import other_instances
@@ -24,8 +31,8 @@ def dcl(
     temperature: float | Tensor = 0.1,
     sigma: float | None = None,
     detach_weight: bool = True,
-    combine: str = "union",
-    reduction: str = "mean",
+    combine: Literal["union", "sum"] = "union",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

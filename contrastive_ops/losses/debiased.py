@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_number
-from contrastive_ops.losses._common import check_pairs, check_reduction, inverse_temperature, paired_scores, reduce
+from contrastive_ops.losses._common import (
+    Reduction,
+    check_pairs,
+    check_reduction,
+    inverse_temperature,
+    paired_scores,
+    reduce,
+)
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.losses._views import other_instances
@@ -24,7 +31,7 @@ def debiased_nt_xent(
     temperature: float | Tensor = 0.5,
     tau_plus: float = 0.1,
     beta: float = 0.0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from contrastive_ops.losses._checks import check_ids, check_indices
 from contrastive_ops.losses._common import (
+    Reduction,
     check_reduction,
     in_statistics_dtype,
     inverse_temperature,
@@ -29,7 +30,7 @@ def decoupled_softmax(
     *,
     temperature: float | Tensor = 0.05,
     max_positives: int | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
 from contrastive_ops.losses._checks import check_number
-from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
@@ -34,7 +34,7 @@ def gram_loss(
     label_smoothing: float = 0.0,
     detach_keys: bool = False,
     absolute: bool = False,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

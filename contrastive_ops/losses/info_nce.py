@@ -9,6 +9,7 @@ from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
 from contrastive_ops.losses._common import (
+    Reduction,
     check_pairs,
     check_reduction,
     inverse_temperature,
@@ -32,7 +33,7 @@ def info_nce(
     *,
     temperature: float | Tensor = 0.07,
     negatives: Relation | Tensor | Iterable[Tensor] | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

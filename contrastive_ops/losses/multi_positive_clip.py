@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_ids
-from contrastive_ops.losses._common import check_reduction, named_scale, reduce_counted
+from contrastive_ops.losses._common import Reduction, check_reduction, named_scale, reduce_counted
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.ops import similarity_statistics
@@ -22,7 +22,7 @@ def multi_positive_clip_loss(
     image_ids: Tensor,
     text_ids: Tensor,
     *,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice
-from contrastive_ops.losses._common import check_pairs, inverse_temperature
+from contrastive_ops.losses._common import Reduction, check_pairs, inverse_temperature
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses.clip import clip_loss
 from contrastive_ops.losses.info_nce import info_nce
@@ -22,9 +22,9 @@ def shared_anchor_loss(
     others: Sequence[Tensor] | Tensor,
     *,
     symmetric: bool = True,
-    combine: str = "sum",
+    combine: Literal["sum", "mean"] = "sum",
     temperature: float | Tensor = 0.07,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

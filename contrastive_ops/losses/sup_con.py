@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice, check_ids
-from contrastive_ops.losses._common import check_reduction, inverse_temperature, reduce_counted
+from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._labels import is_labelled
 from contrastive_ops.losses._module import LossModule
@@ -20,9 +22,9 @@ def sup_con(
     labels: Tensor,
     *,
     temperature: float | Tensor = 0.07,
-    mean: str = "outside",
+    mean: Literal["outside", "inside"] = "outside",
     ignore_index: int = -1,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_number
-from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, named_scale, reduce
+from contrastive_ops.losses._common import (
+    Reduction,
+    check_pairs,
+    check_reduction,
+    in_statistics_dtype,
+    named_scale,
+    reduce,
+)
 from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
@@ -27,7 +34,7 @@ def swalip_loss(
     *,
     epsilon: float = 0.05,
     iterations: int = 3,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

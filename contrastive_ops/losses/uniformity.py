@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_number
-from contrastive_ops.losses._common import check_pairs, check_reduction, in_statistics_dtype, paired_scores, reduce
+from contrastive_ops.losses._common import (
+    Reduction,
+    check_pairs,
+    check_reduction,
+    in_statistics_dtype,
+    paired_scores,
+    reduce,
+)
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, zero_without_candidates
 from contrastive_ops.ops import cross_entropy_of_positive, merged_along
@@ -74,7 +81,7 @@ def cross_uniformity(
     return value.to(statistics_dtype(first.dtype))
 
 
-def alignment(first: Tensor, second: Tensor, *, reduction: str = "mean") -> Tensor:
+def alignment(first: Tensor, second: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """Squared distance of matching pairs, |x_i - y_i|^2: O(N*D), no scores.
 
     Args:
