@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from contrastive_ops import similarity_statistics
+from contrastive_ops.backends import BACKENDS
+
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -27,6 +30,9 @@ def test_readme_block_runs_on_its_own(number):
 
 STAND_IN_FOR_CONFTEST = """
 import pytest
+
+from contrastive_ops import similarity_statistics
+from contrastive_ops.backends import BACKENDS
 import torch
 
 @pytest.fixture(params=["reference", "eager"])
@@ -107,3 +113,15 @@ def test_every_call_of_the_table_names_what_exists():
         own = re.sub(r"\w+\([^()]*\)", "", arguments)  # without calls inside
         unknown = {keyword for keyword in re.findall(r"(\w+)=", own) if keyword not in known}
         assert unknown <= ({"logit_scale"} if name == "matryoshka" else set()), (name, unknown)
+
+
+def test_every_backend_is_named_where_backends_are_described():
+    described = similarity_statistics.__doc__.partition("backend: None for")[2]
+    assert [name for name in BACKENDS if f'"{name}"' not in described.partition("Returns:")[0]] == []
+
+
+def test_what_exists_does_not_stand_under_not_here():
+    """Every paper stands above or below, not in both places."""
+    here, _, not_here = (REPOSITORY / "docs" / "losses.md").read_text(encoding="utf-8").partition("## Not here")
+    for paper in ("M2-Encoder", "BASIC"):
+        assert paper in here and paper not in not_here

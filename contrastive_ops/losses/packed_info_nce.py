@@ -37,8 +37,8 @@ def packed_info_nce(
         keys: `[N, D]`: for strided targets N = M * (1 + H), the positive of query i and then its H hard negatives.
         targets: `[M]` integers, the column of each positive; a negative one (-100) means that the row is ignored, with
             loss 0 and gradient 0. None: i * (N / M).
-        query_groups, key_groups: `[M]` and `[N]` integers: ragged sets, each query among the keys of its group (sorted
-            groups are skipped tile by tile). None: all keys.
+        query_groups, key_groups: `[M]` and `[N]` integers: ragged sets, each query among the keys of its group (on
+            the CPU tiles without a common group are skipped, so sorted groups save time). None: all keys.
         temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
             On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         reduction: "mean" over the rows that are not ignored, "sum", or "none" for `[M]` losses.

@@ -65,7 +65,9 @@ def cross_uniformity(
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:
-    """The same between two modalities: log( 1/N sum_j sum_{k != j} exp(-t |x_j - y_k|^2) ).
+    """Logarithm of the mean Gaussian potential between items of two modalities that do not belong together.
+
+        log( 1/N sum_j sum_{k != j} exp(-t |x_j - y_k|^2) )
 
     Args:
         first, second: `[N, D]`, usually L2-normalised (nothing is normalised here); row i belongs to row i.

@@ -76,7 +76,7 @@ def similarity_statistics(
         positives: pairs whose scores are summed; None means no sums.
         rows, columns: which directions to compute, both from one pass.
         workspace_bytes: upper bound for scores kept from forward for backward; more is faster, 0 recomputes all.
-        backend: None for the first that can, or the name of one (`"cpu"`, `"triton"`, `"eager"`, `"reference"`).
+        backend: None for the first that can, or a name: `"cpu"`, `"triton"`, `"cuda"`, `"eager"`, `"reference"`.
 
     Returns:
         `Statistics(row_lse, row_sum, col_lse, col_sum)`, `[M]`/`[N]` or `[B, M]`/`[B, N]`, float32 (float64 for
