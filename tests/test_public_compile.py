@@ -1,7 +1,8 @@
 """Every public function under torch.compile: one graph, the numbers of eager mode, with gradients and without.
 
 "aot_eager" traces through our fakes as inductor does, in a tenth of its time; without gradients Dynamo does it all.
-tests/test_compile.py asks about changing shapes and backends.
+tests/test_compile.py asks about changing shapes and backends. Losses over ranks break the graph many times, and take a
+compiler ten seconds: docs/distributed.md.
 """
 
 import pytest
@@ -52,7 +53,7 @@ TRANSFORMED = {
 }
 
 
-@pytest.mark.parametrize("name", ["clip_loss", "info_nce", "gram_volume", "softmax_mean"])
+@pytest.mark.parametrize("name", ["clip_loss", "gram_volume"])
 @pytest.mark.parametrize("transform", TRANSFORMED)
 def test_transforms_inside(transform, name):
     """They break the graph, and are refused as without a compiler; traced into it they would lose their tangents."""
