@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from public_calls import LOSSES, PRIMITIVES, pairs
+from pair_calls import LOSSES, PRIMITIVES, pairs
 
 import contrastive_ops
 
