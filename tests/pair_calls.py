@@ -1,4 +1,4 @@
-"""A call of every public function that has a gradient, as a function of N pairs `x`, `y`: `CALLS[name](x, y)`, one number.
+"""A call of every public function that has a gradient, as a function of N pairs: `CALLS[name](x, y)`, one number each.
 
 Losses are those of `bench.loss_calls`, so that a new one joins by itself; `test_pair_calls.py` asks whether any
 function is missing. Distributed losses run in a group of this process alone (`alone`).
