@@ -11,6 +11,8 @@ import torch
 from pair_calls import CALLS, DISTRIBUTED, NO_GRADIENT, alone, pairs, seeded
 from torch.autograd import forward_ad
 
+import contrastive_ops
+
 OURS = r"contrastive_ops .* got (forward mode|vmap|a trace) \(.*\), expected"
 SECOND = "once_differentiable"
 every_call = pytest.mark.parametrize("name", CALLS)
@@ -18,7 +20,7 @@ every_call = pytest.mark.parametrize("name", CALLS)
 
 @pytest.fixture(autouse=True)
 def group(request):
-    if request.node.callspec.params["name"] not in DISTRIBUTED:
+    if request.node.callspec.params.get("name") not in DISTRIBUTED:
         yield
         return
     with alone():
@@ -166,3 +168,15 @@ def test_what_has_no_gradient(name):
         torch.func.vmap(lambda x: call(x, y)[0])(torch.stack((x, y)))
     found = torch.func.grad(lambda x: call(x, y)[1].to(x.dtype).sum() * x.sum())(x)
     torch.testing.assert_close(found, torch.full_like(x, call(x, y)[1].sum()))
+
+
+def test_every_backend(backend):
+    """What a backend does is inside the operators, and its gradients with them."""
+    x, y = pairs(dtype=torch.float32)
+
+    def loss(x, y):
+        return contrastive_ops.clip_loss(x, y, 3.0, backend=backend) + contrastive_ops.info_nce(x, y, backend=backend)
+
+    torch.testing.assert_close(torch.func.grad(loss, argnums=(0, 1))(x, y), reverse(loss, x, y))
+    right_or_refused(lambda: torch.func.jvp(loss, (x, y), (y, x))[1], None)
+    right_or_refused(lambda: torch.func.vmap(loss)(torch.stack((x, y)), torch.stack((y, x))), None)
