@@ -3,18 +3,15 @@ FSDP does it, or packed and unpacked by hooks. Values and gradients are the same
 
 import pytest
 import torch
-from pair_calls import CALLS, DISTRIBUTED, alone, pairs, seeded
+from pair_calls import CALLS, alone, pairs, seeded
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.utils.checkpoint import checkpoint
 
 every_call = pytest.mark.parametrize("name", CALLS)
 
 
-@pytest.fixture(autouse=True)
-def group(request):
-    if request.node.callspec.params["name"] not in DISTRIBUTED:
-        yield
-        return
+@pytest.fixture(autouse=True, scope="module")
+def group():
     with alone():
         yield
 

@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from pair_calls import CALLS, DISTRIBUTED, NO_GRADIENT, alone, pairs, seeded
+from pair_calls import CALLS, NO_GRADIENT, alone, pairs, seeded
 from torch.autograd import forward_ad
 
 import contrastive_ops
@@ -18,11 +18,8 @@ SECOND = "once_differentiable"
 every_call = pytest.mark.parametrize("name", CALLS)
 
 
-@pytest.fixture(autouse=True)
-def group(request):
-    if request.node.callspec.params.get("name") not in DISTRIBUTED:
-        yield
-        return
+@pytest.fixture(autouse=True, scope="module")
+def group():
     with alone():
         yield
 
