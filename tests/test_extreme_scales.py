@@ -45,6 +45,8 @@ LOSSES = {
     ),
 }
 SCALES = {"1000": 1000.0, "1": 1.0, "negative": -40.0, "small": 1e-2}
+# a temperature is positive
+SCALED = [(name, key) for name in LOSSES for key, scale in SCALES.items() if scale > 0 or name.startswith("clip")]
 
 
 def leaves_for(dtype, scale, size=1.0):
@@ -57,10 +59,9 @@ def check(name, leaves, dtype, backend):
     check_loss(lambda x: ours(x, backend), lambda x: dense(x, True), lambda x: dense(x, False), leaves, dtype, backend)
 
 
-@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name, scale", SCALED)
 def test_scale(name, scale, dtype, backend):
-    check(name, leaves_for(dtype, scale), dtype, backend)
+    check(name, leaves_for(dtype, SCALES[scale]), dtype, backend)
 
 
 @pytest.mark.parametrize("size", [30.0, 1e-3])
