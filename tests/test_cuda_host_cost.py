@@ -13,7 +13,7 @@ from cuda_host_cost import PROMISED, Cost
 
 from contrastive_ops.backends.gpu.gpu_size import H100
 from contrastive_ops.backends.gpu.kernels import MacroTiles, ceil_div
-from contrastive_ops.backends.gpu.macro_plan import MacroMatrix, block_size
+from contrastive_ops.backends.gpu.macro_plan import MacroBlocks, block_size
 
 pytestmark = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
 
@@ -34,24 +34,23 @@ def test_host_time_is_as_promised(n: int, d: int) -> None:
     assert costs()[f"{n}x{d}"].milliseconds <= NOISE * PROMISED[n, d]
 
 
-def macro_blocks(n: int, d: int, is_kept: bool) -> tuple[int, int]:
+def macro_blocks(n: int, d: int) -> tuple[int, int]:
     """How many, down the rows and across the columns."""
-    tiles = MacroTiles((32, 64) if is_kept else (128, 128), (128, 128, 64))
-    plan = MacroMatrix(n, n, d, 1, 2, False, is_kept, True, True, tiles, H100)
-    height, width = block_size(plan)
+    plan = MacroBlocks(d, 1, 2, False, True, True, MacroTiles((128, 128), (128, 128, 64)), H100)
+    height, width = block_size(plan, n, n)
     return ceil_div(n, height), ceil_div(n, width)
 
 
 def test_launches_are_counted() -> None:
     """Score pass, two merges; for each macro-block its weights and their products; two gradients from their sums."""
     large, small = costs()["65536x768"], costs()["4096x512"]
-    rows, cols = macro_blocks(65536, 768, is_kept=False)
+    rows, cols = macro_blocks(65536, 768)
     assert (rows, cols) == (37, 10)
     assert large.launches == 3 + 2 * rows * cols + 2
     # of the scores in both passes; of the weights as they are and transposed, which end with the matrix, for each of
     # four sizes of blocks; of the other operands a block's lines
     assert large.tensor_maps == 2 + 2 + 2 * 4 + rows + cols
-    rows, cols = macro_blocks(4096, 512, is_kept=True)
+    rows, cols = macro_blocks(4096, 512)
     assert small.launches == 3 + 2 * rows * cols + 2
     # positives of both sides, sums of both gradients
     assert large.fills == small.fills == 4

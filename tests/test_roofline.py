@@ -13,7 +13,7 @@ from bench.predict.launches import step_launches
 from bench.predict.prediction import bounding_parts, predict, resource_seconds
 from contrastive_ops.backends.gpu.gpu_size import GpuSize
 from contrastive_ops.backends.gpu.kernels import MacroTiles
-from contrastive_ops.backends.gpu.macro_plan import MacroMatrix, block_size
+from contrastive_ops.backends.gpu.macro_plan import MacroBlocks, block_size
 from contrastive_ops.backends.triton.tiles import Tile, find_tile
 
 H100 = BY_ARCH["sm_90"]
@@ -68,7 +68,7 @@ def test_nt_xent_visits_half_of_the_scores():
     tile, product = (find_tile(kernel, "sm_90", "half", TWO_LEVEL_D) for kernel in ("macro_gradient", "macro_product"))
     size = GpuSize(H100.sms, H100.l2_bytes // 2)
     tiles = MacroTiles(tile[:2], product[:3])
-    side, _ = block_size(MacroMatrix(views, views, TWO_LEVEL_D, 1, 2, True, False, True, False, tiles, size))
+    side, _ = block_size(MacroBlocks(TWO_LEVEL_D, 1, 2, True, True, False, tiles, size), views, views)
     blocks = views // side
     assert blocks * side == views and blocks > 1
     ds = blocks * (blocks + 1) // 2 * side * side * 2 * TWO_LEVEL_D
@@ -192,7 +192,7 @@ def test_devices_are_matched_only_where_the_rates_are_theirs():
     assert H100.name == "H100 SXM" and gpu_of_device("NVIDIA H100 80GB HBM3") is H100
     assert gpu_of_device("NVIDIA A100-SXM4-80GB") is BY_ARCH["sm_80"]
     h200 = gpu_of_device("NVIDIA H200")
-    assert h200 == H100._replace(name="H200 SXM", hbm=4.8e12)  # the same chip with other memory
+    assert h200 == H100._replace(name="H200 SXM", hbm=4.8e12, l2_bytes=60 << 20)  # the same chip with other memory
     for other in (
         "NVIDIA H100 PCIe",
         "NVIDIA H200 NVL",

@@ -15,7 +15,7 @@ from triton_host_cost import ARCH, PROMISED, PROMISED_STEP, Cost
 
 from contrastive_ops.backends.gpu.gpu_size import H100
 from contrastive_ops.backends.gpu.kernels import MacroTiles, ceil_div
-from contrastive_ops.backends.gpu.macro_plan import MacroMatrix, block_size
+from contrastive_ops.backends.gpu.macro_plan import MacroBlocks, block_size
 from contrastive_ops.backends.triton.tiles import find_tile
 
 NOISE = 3  # other tests run at the same time
@@ -49,7 +49,7 @@ def test_launches_are_counted() -> None:
     scores, products = (find_tile(kernel, ARCH, "half", d) for kernel in ("macro_gradient", "macro_product"))
     assert scores is not None and products is not None
     tiles = MacroTiles(scores[:2], products[:3])
-    height, width = block_size(MacroMatrix(n, n, d, 1, 2, False, False, True, True, tiles, H100))
+    height, width = block_size(MacroBlocks(d, 1, 2, False, True, True, tiles, H100), n, n)
     blocks = ceil_div(n, height) * ceil_div(n, width)
     assert blocks == 576
     assert costs()[f"{n}x{d}"]["backend"].launches == 3 + 2 * blocks

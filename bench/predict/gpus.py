@@ -39,8 +39,8 @@ GPUS = (
     Gpu("A100 SXM", "sm_80", 312e12, 156e12, 19.5e12, 2.04e12, 5e12, 5120 * 1.41e9, 40 * MIB, 108, 1.41e9, 16, 128, 64),
     # NVIDIA H100 SXM datasheet; 1.83 GHz is the clock at which 132 SMs give 989 TFLOP/s
     Gpu("H100 SXM", "sm_90", 989e12, 494e12, 67e12, 3.35e12, 5.5e12, 5120 * 1.83e9, 50 * MIB, 132, 1.83e9),
-    # NVIDIA H200 SXM datasheet: an H100 with other memory; it states no L2, so that of an H100 is assumed
-    Gpu("H200 SXM", "sm_90", 989e12, 494e12, 67e12, 4.8e12, 5.5e12, 5120 * 1.83e9, 50 * MIB, 132, 1.83e9),
+    # NVIDIA H200 SXM datasheet: an H100 with other memory; of L2 it has 60 MiB by what torch prints of one
+    Gpu("H200 SXM", "sm_90", 989e12, 494e12, 67e12, 4.8e12, 5.5e12, 5120 * 1.83e9, 60 * MIB, 132, 1.83e9),
     # NVIDIA B200 datasheet, of one GPU of the HGX; 1.85 GHz likewise
     Gpu("B200", "sm_100", 2250e12, 1125e12, 75e12, 8.0e12, 11.0e12, 10240 * 1.85e9, 126 * MIB, 148, 1.85e9),
     # AMD MI300X datasheet; a compute unit issues 64 lanes a clock and a quarter of that of exponentials

@@ -15,7 +15,7 @@ FP32_SHARE = 0.55  # of the instructions counted: float32 adds and multiplies
 # measured by tests/triton_host_cost.py with triton 3.8 on a stub of the driver, whose own few microseconds a launch are
 # not in it: 4096 x 512 and 65536 x 768 on one thread of an AMD EPYC, 2026-12-01
 HOST_STEP_SECONDS, HOST_LAUNCH_SECONDS = 0.25e-3, 9e-6
-MACRO_SEARCH_N = 4096  # macro-blocks are alike, whatever N is
+MACRO_SEARCH_N = 16384  # macro-blocks are alike from there on
 PASSES = {
     "statistics_fwd_kernel": ("statistics", "scores"),
     "merge_partials_kernel": (None, "merge of partials"),
@@ -168,7 +168,8 @@ def best_candidate(kernel: str, prediction: Prediction) -> tuple[str, float, flo
         n = min(n, MACRO_SEARCH_N)
 
     def seconds() -> float:
-        launches = step_launches(prediction.objective, gpu, n, prediction.d, prediction.dtype)
+        # products that are kept would be read back, by a kernel of another tile
+        launches = step_launches(prediction.objective, gpu, n, prediction.d, prediction.dtype, workspace_bytes=0)
         return sum(x.seconds for x in sum_passes(launches, gpu, prediction.dtype) if x.kernel == kernel)
 
     now, found = seconds(), []

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from contrastive_ops.backends.gpu.gpu_size import gpu_size
 from contrastive_ops.backends.gpu.kernels import GradientSum, Kernels, LineSums, MacroPass, Place, ceil_div
-from contrastive_ops.backends.gpu.macro_plan import MacroMatrix, block_size
+from contrastive_ops.backends.gpu.macro_plan import MacroBlocks, block_size
 from contrastive_ops.backends.gpu.view import View
 
 ALIGNMENT = 16  # numbers that rows are apart: twice what copy engines want, and all that a compiler asks of a stride
@@ -51,27 +51,25 @@ def macro_places(
 ) -> list[Place]:
     """The blocks of dS in the order of their sums: squares on and above the diagonal in self-similarity."""
     _, m, n, d = view.sizes
-    tiles = kernels.macro_tiles(view, is_kept)
-    matrix = MacroMatrix(
-        m,
-        n,
+    blocks = MacroBlocks(
         d,
         view.num_banks,
         view.rows.embeddings.itemsize,
         self_similarity,
-        is_kept,
         of_queries,
         of_keys,
-        tiles,
+        # also where products are kept, whose tiles divide these: the budget must not change the order of sums
+        kernels.macro_tiles(view, False),
         gpu_size(view.scale.device),
     )
-    height, width = block_size(matrix)
+    height, width = block_size(blocks, m, n)
+    down, across = kernels.macro_tiles(view, is_kept).scores
     places: list[Place] = []
     first_term = 0
     for i in range(0, m, height):
         for j in range(i if self_similarity else 0, n, width):
             rows, cols = slice(i, min(i + height, m)), slice(j, min(j + width, n))
-            grid = ceil_div(_length(rows), tiles.scores[0]), ceil_div(_length(cols), tiles.scores[1])
+            grid = ceil_div(_length(rows), down), ceil_div(_length(cols), across)
             places.append(Place(rows, cols, grid, first_term))
             first_term += grid[0] * grid[1]
     return places

@@ -10,6 +10,9 @@ def finish_time(multiprocessors: int, programs: Iterable[tuple[int, int]]) -> in
     multiprocessor takes one after another: two that share it take twice as long."""
     free = {0: multiprocessors}  # time -> how many become free then
     for count, length in programs:
+        if max(free) - min(free) <= length:  # each takes one before any takes a second
+            rounds, count = divmod(count, multiprocessors)
+            free = {time + rounds * length: idle for time, idle in free.items()}
         while count:
             start = min(free)
             idle = free.pop(start)

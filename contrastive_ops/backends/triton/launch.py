@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from triton.compiler import CompiledKernel
+
 
 class Launch(NamedTuple):
     """One kernel with everything that it is called with."""
@@ -33,14 +35,16 @@ class RepeatedLaunch:
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
-        self.compiled: Any = None
+        self.compiled: CompiledKernel | None = None
         names = launch.kernel.arg_names
         self.values = [launch.arguments.get(name) for name in names]  # all, in the order of the kernel
         self.places = {name: place for place, name in enumerate(names)}
 
     def run(self, grid: tuple[int, int, int], changes: dict[str, Any]) -> None:
         if self.compiled is None:
-            self.compiled = self.launch._replace(grid=grid, arguments=self.launch.arguments | changes).run()
+            compiled = self.launch._replace(grid=grid, arguments=self.launch.arguments | changes).run()
+            # nothing in the interpreter, and a promise while triton compiles in the background
+            self.compiled = compiled if isinstance(compiled, CompiledKernel) else None
             return
         values, places = self.values, self.places
         for name, value in changes.items():
