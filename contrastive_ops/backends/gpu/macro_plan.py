@@ -12,9 +12,8 @@ from contrastive_ops.backends.gpu.waves import finish_time
 
 LONGEST = 96  # tiles along a side: longer blocks are hardly fuller, and leave few tiles for the other side
 COMPARED = 12  # sizes that fill the GPU best by themselves, of which the best for the whole matrix is taken
-LAUNCH_LENGTH = (
-    1 << 22
-)  # multiply-adds of a multiprocessor in the microsecond in which a launch starts and drains: assumed
+# multiply-adds of a multiprocessor in the microsecond in which a launch starts and drains: assumed
+LAUNCH_LENGTH = 1 << 22
 
 
 class MacroBlocks(NamedTuple):
@@ -76,7 +75,8 @@ def pass_time(blocks: MacroBlocks, rows: int, cols: int, height: int, width: int
     """Of all blocks, in multiply-adds of one multiprocessor."""
     if blocks.self_similarity:
         return sum(
-            count * _launches_time(blocks, *size, rows_differ) for *size, rows_differ, count in _squares(rows, height)
+            count * _launches_time(blocks, down, across, rows_differ)
+            for down, across, rows_differ, count in _squares(rows, height)
         )
     return sum(
         count * times * _launches_time(blocks, part, other)
