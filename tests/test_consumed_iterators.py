@@ -1,4 +1,5 @@
-"""An iterator of chunks serves one call; used again it would be no negatives at all, a loss of 0 without a word."""
+"""An iterator of chunks serves one call; used again it would be no negatives at all, a loss of 0 without a word. So
+would an iterable that hands out the same iterator every time."""
 
 import re
 
@@ -9,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from contrastive_ops import InfoNCELoss, info_nce, streamed_row_lse
 from contrastive_ops.testing import make_pairs
 
-USED_UP = re.compile("got an iterator without any chunk, expected at least one.* sequence such as")
+USED_UP = re.compile("got an iterable without any chunk, expected at least one.* sequence such as")
 X, Y = make_pairs(8, 4, torch.float64)
 BANK = make_pairs(96, 4, torch.float64, seed=1)[0]
 
@@ -29,7 +30,17 @@ def test_a_second_step():
     twice(lambda: info_nce(X, Y, negatives=given))
 
 
-@pytest.mark.parametrize("make", [lambda: iter(BANK.split(32)), lambda: map(torch.neg, BANK.split(32)), chunks])
+class Once:
+    """An iterable, no iterator, that can be walked once."""
+
+    def __init__(self):
+        self.given = chunks()
+
+    def __iter__(self):
+        return self.given
+
+
+@pytest.mark.parametrize("make", [lambda: iter(BANK.split(32)), lambda: map(torch.neg, BANK.split(32)), chunks, Once])
 def test_any_iterator(make):
     given = make()
     twice(lambda: streamed_row_lse(X, given))
@@ -44,6 +55,24 @@ def test_with_gradients_and_inside_torch_func():
     twice(lambda: info_nce(leaf, Y, negatives=given))
     given = chunks()
     twice(lambda: torch.func.grad(lambda x: info_nce(x, Y, negatives=given))(X))
+
+
+def test_gradients_of_chunks_are_refused_inside_torch_func_too():
+    """They were 0: the tensors that run inside a transform do not tell who asks for their gradient."""
+
+    def loss(keys):
+        return info_nce(X, Y, negatives=(part for part in (BANK, keys)))
+
+    one = torch.ones((), dtype=torch.float64)
+    for gradient in (
+        lambda: loss(Y.clone().requires_grad_()),
+        lambda: torch.func.grad(loss)(Y),
+        lambda: torch.func.vjp(loss, Y)[1](one),
+        lambda: torch.func.jacrev(loss)(Y),
+        lambda: torch.func.grad(lambda x: torch.func.grad(lambda y: loss(x) + y.sum())(Y).sum())(Y),
+    ):
+        with pytest.raises(ValueError, match="streamed chunk requires grad"):
+            gradient()
 
 
 def test_a_closure_of_lbfgs():
@@ -69,7 +98,7 @@ def test_recomputation(use_reentrant):
 
 
 def test_what_may_be_used_again():
-    """Sequences, and iterables that begin anew; no keys at all are no error where nothing is used up."""
+    """Sequences, and iterables that begin anew; no keys at all are no error where nothing can be used up."""
 
     class Bank:
         def __iter__(self):

@@ -53,7 +53,7 @@ def info_nce(
             `[K, D]`: these and no others, shared by all queries.
             `[M, K, D]`: query i against its own K. Each is used once, so this is a batched product without a backend.
             a sequence or any other iterable of `[K_c, D]` chunks: shared, visited once and never held whole. An
-            iterator (a generator) serves one call, and one without any chunk is an error.
+            iterator (a generator) serves one call. No chunk at all is an error where that is no sequence.
             Negatives receive gradients if they require them (in a tensor or a sequence; a chunk of another iterable
             must not require any).
         reduction: "mean", "sum", or "none" for the per-query losses `[M]`.

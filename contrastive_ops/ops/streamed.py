@@ -54,7 +54,7 @@ def streamed_row_lse(
         `[M]`, float32 (float64 for float64 queries); -inf where there is no key at all.
 
     Raises:
-        ValueError, TypeError: naming got and expected; ValueError for an iterator without any chunk.
+        ValueError, TypeError: naming got and expected; ValueError for no chunk at all where that is no sequence.
     """
     check_embeddings("queries", queries)
     if queries.dim() != 2:
@@ -63,13 +63,16 @@ def streamed_row_lse(
     if not isinstance(chunks, Iterable):
         raise TypeError(f"chunks must be an iterable of tensors, got {type(chunks).__name__}")
     check_backend_name(backend)
-    if isinstance(chunks, Sequence):  # refuse before any work; what is not a sequence is checked as it comes
+    transformed = is_transformed()
+    if not isinstance(chunks, Sequence):
+        chunks = _begun(iter(chunks))
+    if transformed:  # which hands on what it can see, one by one
+        chunks = list(chunks)
+    # refuse before any work, and where a transform still shows who asks for a gradient; others are checked as they come
+    if isinstance(chunks, Sequence):
         for chunk in chunks:
             _check_chunk(chunk, queries)
-    if isinstance(chunks, Iterator):
-        chunks = _begun(chunks)
-    if is_transformed():  # which hands on what it can see, one by one
-        chunks = list(chunks)
+    if transformed:
         refuse_transformed(*chunks)
     needs_grad = torch.is_grad_enabled() and requires_grad(queries, scale_tensor)
     lse: Tensor
@@ -89,7 +92,7 @@ def _begun(chunks: Iterator[Tensor]) -> Iterator[Tensor]:
     first = next(chunks, None)
     if first is None:
         raise ValueError(
-            "got an iterator without any chunk, expected at least one: an iterator is used up by one call. Make a new "
+            "got an iterable without any chunk, expected at least one: an iterator is used up by one call. Make a new "
             "one for every step, closure and recomputation, or give a sequence such as bank.split(8192)"
         )
     return _resumed(first, chunks)
