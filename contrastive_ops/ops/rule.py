@@ -28,11 +28,10 @@ class Rule:
     keep: ClassVar[Callable[..., None]]
     backward: ClassVar[Callable[..., tuple[Any, ...]]]
     _plain: ClassVar[type[Function]]
-    _transformed: ClassVar[type[Function]]
+    _transformed: ClassVar[type[Function] | None] = None
 
     def __init_subclass__(cls) -> None:
         cls._plain = _plain(cls.__name__, cls.run, cls.keep, cls.backward)
-        cls._transformed = _transformed(cls.__name__, cls.run, cls.keep, cls.backward, cls.num_outputs)
 
     @classmethod
     def apply(cls, *args: Any) -> tuple[Any, ...]:
@@ -40,6 +39,8 @@ class Rule:
         if is_transformed():
             if torch.compiler.is_compiling():  # in a level of forward mode: others are not compiled
                 refuse_forward_mode()
+            if cls._transformed is None:  # what keeps Dynamo out imports it, which torch.func has done by now
+                cls._transformed = _transformed(cls)
             outputs: tuple[Any, ...] = cls._transformed.apply(*args)
             return outputs[: cls.num_outputs]
         if torch.is_grad_enabled():
@@ -65,28 +66,26 @@ def _plain(name: str, run: Any, keep: Any, backward: Any) -> type[Function]:
     return type(name, (Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
 
-def _transformed(name: str, run: Any, keep: Any, backward: Any, num_outputs: int | None) -> type[Function]:
+def _transformed(rule: type[Rule]) -> type[Function]:
     """Here what is kept has to be an output too."""
 
     def forward(*args: Any) -> tuple[Any, ...]:
-        outputs, kept = run(*args)
+        outputs, kept = rule.run(*args)
         # an arg itself is no output that torch would keep
         return (*outputs, *(None if value is None else value.view_as(value) for value in kept))
 
     def setup_context(ctx: Any, args: tuple[Any, ...], results: tuple[Any, ...]) -> None:
-        keep(ctx, args, results[:num_outputs], results[num_outputs:])
+        rule.keep(ctx, args, results[: rule.num_outputs], results[rule.num_outputs :])
 
-    def of_outputs(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
-        return backward(ctx, *upstream[:num_outputs])  # type: ignore[no-any-return]
+    def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
+        return rule.backward(ctx, *upstream[: rule.num_outputs])
 
-    methods: dict[str, Callable[..., Any]] = {
-        "forward": forward,
-        "setup_context": setup_context,
-        "backward": of_outputs,
-        "jvp": refuse_forward_mode,
-        "vmap": refuse_vmap,
-    }
-    return type(name, (Function,), {key: staticmethod(method) for key, method in methods.items()})
+    methods: dict[str, Callable[..., Any]] = {"jvp": refuse_forward_mode, "vmap": refuse_vmap}
+    for method in (forward, setup_context, backward):
+        # torch.func hides its levels while these run: Dynamo, which leaves alone what is inside a level, would trace
+        # them and end in an assertion of torch's
+        methods[method.__name__] = torch.compiler.disable(method)
+    return type(rule.__name__, (Function,), {key: staticmethod(method) for key, method in methods.items()})
 
 
 class _Views(Rule):
