@@ -3,7 +3,7 @@ BASIC, Pham et al. 2021, arXiv 2111.10050)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -34,8 +34,10 @@ def cached_loss(
 
     Args:
         encode: the model; embeddings `[n, D]`: one, a tuple of them, or a dict, whose names are then those of the
-            loss's arguments (open_clip's `output_dict`). An output that has one element in every micro-batch, of
-            whatever shape (the logit scale), is shared by all of them and is given to the loss once. Let the model
+            loss's arguments (open_clip's `output_dict`): the same names for every micro-batch, in any order. A 0-dim
+            output (the logit scale) is shared by all micro-batches and is given to the loss once, and so is one of
+            shape [1] or [1, 1] that has one element whatever the number of items. Where each micro-batch has one item
+            this cannot be told from one number an item: that is refused, return a 0-dim scale there. Let the model
             return it: DistributedDataParallel reduces gradients only of what its own forward has used.
         micro_batches: each is what `encode` is called with: a tuple of arguments, a dict of keyword arguments, or
             one other argument. At least one; ranks may have different numbers (not under FSDP, whose forward passes
@@ -56,29 +58,32 @@ def cached_loss(
     with without_reduction():
         random_states: list[_RandomState] = []
         parts: list[_Outputs] = []  # the outputs of each micro-batch
-        needs_grad: list[bool] = []
-        for batch in batches:
+        needs_grad: dict[str | int, bool] = {}
+        for number, batch in enumerate(batches, 1):
             random_states.append(_random_state())
             # the graph of the first one, dropped at once, shows which outputs are frozen
             with nullcontext() if not parts else torch.no_grad():
                 outputs = _outputs(encode, batch)
-            needs_grad = needs_grad or [output.requires_grad for output in outputs.values()]
+            needs_grad = needs_grad or {name: output.requires_grad for name, output in outputs.items()}
+            _check_names(outputs, needs_grad, number)
             parts.append({name: output.detach() for name, output in outputs.items()})
             del outputs
-        columns = list(zip(*(part.values() for part in parts), strict=True))
-        embeddings = [
-            (column[0] if _is_shared(column) else torch.cat(column)).detach().requires_grad_(needs)
-            for needs, column in zip(needs_grad, columns, strict=True)
-        ]
-        named = {name: value for name, value in zip(parts[0], embeddings, strict=True) if isinstance(name, str)}
-        value = loss(**named) if named else loss(*embeddings)
+        columns = {name: [part[name] for part in parts] for name in needs_grad}
+        shared = _shared(columns)
+        embeddings = {
+            name: (column[0] if name in shared else torch.cat(column)).detach().requires_grad_(needs_grad[name])
+            for name, column in columns.items()
+        }
+        named = {name: value for name, value in embeddings.items() if isinstance(name, str)}
+        value = loss(**named) if named else loss(*embeddings.values())
         value.backward()
-    gradients = zip(*map(_shares, embeddings, columns), strict=True)
-    for number, (batch, random_state, shares) in enumerate(zip(batches, random_states, gradients, strict=True), 1):
+    shares = {name: _shares(embeddings[name], column, name in shared) for name, column in columns.items()}
+    for number, (batch, random_state) in enumerate(zip(batches, random_states, strict=True), 1):
         with nullcontext() if number == len(batches) else without_reduction(), _restored(random_state):
             outputs = _outputs(encode, batch)
-            trained = [pair for pair in zip(outputs.values(), shares, strict=True) if pair[0].requires_grad]
-            torch.autograd.backward([output for output, _ in trained], [share for _, share in trained])
+            _check_names(outputs, needs_grad, number)
+            trained = [name for name, output in outputs.items() if output.requires_grad]
+            torch.autograd.backward([outputs[name] for name in trained], [shares[name][number - 1] for name in trained])
     return value.detach()
 
 
@@ -100,17 +105,48 @@ def _outputs(encode: Callable[..., Any], batch: Any) -> _Outputs:
     return found
 
 
-def _is_shared(parts: Sequence[Tensor]) -> bool:
-    """Whether this output is one number for all micro-batches, not the embeddings of each."""
-    return all(part.numel() == 1 for part in parts)
+def _check_names(outputs: Collection[str | int], expected: Collection[str | int], number: int) -> None:
+    """Raise unless a micro-batch has the outputs of the first one, in whatever order."""
+    lacks = [f"lacks {_output_name(name)}" for name in expected if name not in outputs]
+    more = [f"has {_output_name(name)} more" for name in outputs if name not in expected]
+    if lacks or more:
+        raise ValueError(
+            "encode must return the same outputs for every micro-batch, each time it is called, "
+            f"got micro-batch {number} {', '.join(lacks + more)}"
+        )
 
 
-def _shares(embedding: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
+def _output_name(name: str | int) -> str:
+    return repr(name) if isinstance(name, str) else f"output {name}"
+
+
+def _shared(columns: Mapping[str | int, Sequence[Tensor]]) -> set[str | int]:
+    """The outputs that are one number for all micro-batches, not the embeddings of each.
+
+    One element in every micro-batch is no embedding if another output has a number of rows that is not 1.
+    """
+    ones = {name for name, parts in columns.items() if all(part.numel() == 1 for part in parts)}
+    scalars = {name for name in ones if any(part.dim() == 0 for part in columns[name])}
+    in_doubt = [name for name in columns if name in ones - scalars]
+    others = [part for name, parts in columns.items() if name not in ones for part in parts]
+    is_single = all(len(parts) == 1 for parts in columns.values())  # one micro-batch: the same either way
+    if not in_doubt or is_single or any(part.shape[:1] != (1,) for part in others):
+        return ones
+    if len(in_doubt) == 1 and not others:
+        return scalars  # something must be the embeddings
+    raise ValueError(
+        "encode must return what tells shared numbers from numbers of items, got one item in every micro-batch and "
+        f"output {in_doubt[0]!r} of shape {tuple(columns[in_doubt[0]][0].shape)}: make it 0-dim if it is shared, "
+        "otherwise use micro-batches of more than one item"
+    )
+
+
+def _shares(embedding: Tensor, parts: Sequence[Tensor], is_shared: bool) -> list[Tensor]:
     """What each micro-batch's output receives; a shared output receives all of it at the last."""
     gradient = embedding.grad
     if gradient is None:
         return [torch.zeros_like(part) for part in parts]
-    if _is_shared(parts):
+    if is_shared:
         return [*(torch.zeros_like(gradient) for _ in parts[1:]), gradient]
     return list(gradient.split([part.shape[0] for part in parts]))
 
