@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import os
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import DTYPE_CODES, Wanted
+from contrastive_ops.backends.extension import PACKAGE, check_own
 from contrastive_ops.problem import Gradients, Problem, Statistics
 from contrastive_ops.relations import Relation
 from contrastive_ops.scores import ScoreKind
 
 try:
     from contrastive_ops import _native
+
+    check_own(_native)
 except ImportError as error:
     _native = None  # type: ignore[assignment]
     _IMPORT_ERROR: ImportError | None = error
 else:
     _IMPORT_ERROR = None
 
-PACKAGE = Path(__file__).parents[2]  # the folder that contrastive_ops was imported from
 ISA_VARIABLE = "CONTRASTIVE_OPS_CPU_ISA"  # one of these; the best of the processor by default
 ISAS = ("baseline", "avx2", "avx512")
 MAX_GROUPS = 8  # concurrency of the schedule; more costs locality

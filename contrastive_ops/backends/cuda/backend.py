@@ -10,6 +10,7 @@ import torch
 
 from contrastive_ops.backends.cuda.codes import HOPPER, runs_on
 from contrastive_ops.backends.cuda.launch import CudaKernels
+from contrastive_ops.backends.extension import PACKAGE, check_own
 from contrastive_ops.backends.gpu.backend import GpuBackend
 from contrastive_ops.backends.gpu.kernels import Kernels
 from contrastive_ops.problem import Problem
@@ -20,8 +21,11 @@ _NOT_BUILT = "the CUDA kernels are not built: reinstall from source with nvcc on
 if find_spec("contrastive_ops._cuda") is not None:
     try:
         from contrastive_ops import _cuda
+
+        check_own(_cuda)
     except ImportError as error:
-        _NOT_BUILT = f"the CUDA kernels do not load ({error})"
+        _cuda = None
+        _NOT_BUILT = f"the CUDA kernels do not load in the contrastive_ops imported from {PACKAGE} ({error})"
 
 
 class CudaBackend(GpuBackend):
