@@ -4,9 +4,11 @@ import copy
 import inspect
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from public_calls import CALLS
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import contrastive_ops
 from contrastive_ops.losses._module import LossModule
@@ -65,6 +67,22 @@ def test_repr_of_settings_that_are_tensors():
     assert "negatives=Tensor(5, 3)" in repr(queue)
     assert "negatives=Relation" in repr(contrastive_ops.ClipLoss(negatives=contrastive_ops.off_diagonal()))
     assert repr(contrastive_ops.MatryoshkaLoss(contrastive_ops.ClipLoss(), dims=(2, 4))).count("ClipLoss") == 1
+
+
+def test_repr_of_settings_without_a_value():
+    with torch.device("meta"):
+        module = contrastive_ops.NTXentLoss(torch.nn.Parameter(torch.tensor(0.25)))
+        assert "negatives=Tensor(5, 3)" in repr(contrastive_ops.InfoNCELoss(negatives=torch.zeros(5, 3)))
+    assert "temperature=Parameter(meta), reduction" in repr(module)
+    with FakeTensorMode():
+        module = contrastive_ops.NTXentLoss(torch.nn.Parameter(torch.tensor(0.25)))
+    assert "temperature=Parameter(fake), reduction" in repr(module)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.1), np.float64(0.1), 0.1])
+def test_repr_of_numpy_numbers(number):
+    assert "temperature=0.1, reduction" in repr(contrastive_ops.NTXentLoss(number))
+    assert "workspace_bytes=5, " in repr(contrastive_ops.NTXentLoss(workspace_bytes=np.int64(5)))
 
 
 @every_module

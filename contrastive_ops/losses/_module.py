@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 class LossModule(nn.Module):
@@ -56,6 +58,14 @@ class LossModule(nn.Module):
 def _shown(value: object) -> str:
     """A setting on one line."""
     if isinstance(value, Tensor):
-        content = f"{value.item():g}" if value.numel() == 1 else ", ".join(map(str, value.shape))
+        content = _shown_number(value) if value.numel() == 1 else ", ".join(map(str, value.shape))
         return f"{'Parameter' if isinstance(value, nn.Parameter) else 'Tensor'}({content})"
-    return repr(value) if isinstance(value, (str, int, float, tuple, type(None))) else type(value).__name__
+    if isinstance(value, Real):  # NumPy's too, whose `repr` names the type
+        return str(value)
+    return repr(value) if isinstance(value, (str, tuple, type(None))) else type(value).__name__
+
+
+def _shown_number(value: Tensor) -> str:
+    if value.is_meta or isinstance(value, FakeTensor):  # there is none
+        return "meta" if value.is_meta else "fake"
+    return f"{value.item():g}"
