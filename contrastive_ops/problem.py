@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from contrastive_ops.plain import plain_float
+from contrastive_ops.plain import plain_float, plain_int
 from contrastive_ops.relations import Clause, ClauseKind, Relation, all_pairs
 from contrastive_ops.scores import DOT, MAX_BANKS, Score
 from contrastive_ops.steady import savable, steady
@@ -146,6 +146,7 @@ def build_problem(
     queries, keys = _check_queries_and_keys(queries, keys)
     if not (rows or columns):
         raise ValueError("got rows=False and columns=False, expected at least one direction")
+    workspace_bytes = plain_int(workspace_bytes)
     if isinstance(workspace_bytes, bool) or not isinstance(workspace_bytes, (int, torch.SymInt)):
         raise TypeError(f"workspace_bytes must be an int, got {type(workspace_bytes).__name__}")
     if workspace_bytes < 0:

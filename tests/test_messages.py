@@ -37,6 +37,44 @@ def test_numpy_floats_are_floats(name, argument):
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
+WITH_TEMPERATURE = [name for name, argument in WITH_NUMBER if argument == "temperature"]
+
+
+@pytest.mark.parametrize("name", WITH_TEMPERATURE)
+@pytest.mark.parametrize("number", [1e-45, 1e-320, np.float64(1e-320)])
+def test_a_temperature_without_an_inverse_is_refused(name, number):
+    with pytest.raises(
+        ValueError, match=r"^temperature must be at least 2.939e-39 for statistics in torch.float32, got 1e-"
+    ):
+        CALLS[name](temperature=number)
+
+
+INTEGERS = {"iterations": 2, "ignore_index": 2, "workspace_bytes": 4096, "group_size": 1, "max_positives": 3, "k": 2}
+WITH_INTEGER = [
+    (name, x)
+    for name, call in CALLS.items()
+    for x in INTEGERS
+    if x in inspect.signature(call.function).parameters and not (name.startswith("distributed") and x == "group_size")
+]
+
+
+@pytest.mark.parametrize("name, argument", WITH_INTEGER)
+def test_numpy_integers_are_integers(name, argument):
+    call, value = CALLS[name], INTEGERS[argument]
+    found, expected = [], []
+    for results, number in ((found, np.int64(value)), (expected, value)):
+        torch.manual_seed(0)  # shuffled groups
+        results.append(outcome(call, call.arguments() | {argument: number}))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", [name for name, argument in WITH_INTEGER if argument == "ignore_index"])
+def test_an_ignored_label_has_64_bits(name):
+    for bad in (2**70, -(2**63) - 1):
+        with pytest.raises(ValueError, match=f"^ignore_index must fit into 64 bits, got {bad}"):
+            CALLS[name](ignore_index=bad)
+
+
 @pytest.mark.parametrize("set_to, expected", [("", None), ("BaseLine", "baseline"), (" baseline ", "baseline")])
 def test_the_instruction_set_in_any_case(set_to, expected, monkeypatch):
     monkeypatch.setenv("CONTRASTIVE_OPS_CPU_ISA", set_to)

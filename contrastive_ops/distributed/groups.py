@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import torch.distributed as dist
 
 from contrastive_ops.distributed.collectives import Ranks
+from contrastive_ops.plain import plain_int
 
 # a communicator is made once and serves every step; it lives as long as the group that it is a part of
 _made: WeakKeyDictionary[dist.ProcessGroup, dict[tuple[int, ...], dist.ProcessGroup]] = WeakKeyDictionary()
@@ -27,6 +28,7 @@ def rank_groups(
         )
     if groups is None:
         assert group_size is not None
+        group_size = plain_int(group_size)
         if isinstance(group_size, bool) or not isinstance(group_size, int):
             raise TypeError(f"group_size must be an int, got {type(group_size).__name__}")
         if group_size < 1 or size % group_size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice
@@ -53,7 +54,11 @@ def inverse_temperature(temperature: float | Tensor, features: Tensor) -> float 
         raise TypeError(f"temperature must be a float or a 0-dim tensor, got {type(temperature).__name__}")
     if not number > 0:
         raise ValueError(f"temperature must be > 0, got {number}")
-    return 1.0 / number
+    dtype = statistics_dtype(features.dtype)
+    scale, largest = 1.0 / float(number), torch.finfo(dtype).max
+    if scale > largest:
+        raise ValueError(f"temperature must be at least {1.0 / largest:.4g} for statistics in {dtype}, got {number}")
+    return scale
 
 
 def named_scale(name: str, scale: float | Tensor, features: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.ops import cross_entropy_of_positive
+from contrastive_ops.plain import plain_int
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
 from contrastive_ops.relations import different
 
@@ -61,6 +62,7 @@ def decoupled_softmax(
     check_matrix("keys", keys)
     query_ids = check_ids("query_ids", query_ids, queries.shape[0])
     key_ids = check_ids("key_ids", key_ids, keys.shape[0])
+    max_positives = plain_int(max_positives)
     if max_positives is not None and (not isinstance(max_positives, int) or max_positives < 1):
         raise ValueError(f"max_positives must be None or an int >= 1, got {max_positives}")
     scale, pairs = inverse_temperature(temperature, queries), different(query_ids, key_ids)

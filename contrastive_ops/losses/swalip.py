@@ -20,6 +20,7 @@ from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.ops.softmax_mean import softmax_mean_and_statistics
+from contrastive_ops.plain import plain_int
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import diagonal, off_diagonal
 from contrastive_ops.steady import savable
@@ -63,6 +64,7 @@ def swalip_loss(
     check_pairs("image_features", image_features, "text_features", text_features)
     check_pairs("target_image", target_image, "target_text", target_text)
     epsilon = check_number("epsilon", epsilon, 0.0, low_belongs=False)
+    iterations = plain_int(iterations)
     if not isinstance(iterations, int) or iterations < 1:
         raise ValueError(f"iterations must be an int >= 1, got {iterations}")
     if target_image.shape[0] != image_features.shape[0]:

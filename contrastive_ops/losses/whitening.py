@@ -10,6 +10,7 @@ from torch import Tensor
 from contrastive_ops.losses._checks import check_indices, check_number
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.rule import Rule
+from contrastive_ops.plain import plain_int
 from contrastive_ops.problem import check_matrix, without_autocast
 
 
@@ -36,6 +37,7 @@ def shuffled_group_whitening(
     check_matrix("features", features)
     epsilon = check_number("epsilon", epsilon, 0.0, low_belongs=False)
     n, d = features.shape
+    group_size = plain_int(group_size)
     if not isinstance(group_size, int) or group_size < 1 or d % group_size:
         raise ValueError(f"group_size must be a divisor of D={d}, got {group_size}")
     order = check_indices("order", order, d, d) if order is not None else torch.randperm(d, device=features.device)

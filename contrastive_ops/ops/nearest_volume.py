@@ -9,6 +9,7 @@ from torch import Tensor
 
 from contrastive_ops.ops.rule import refuse_transformed
 from contrastive_ops.ops.volume_blocks import volume_blocks
+from contrastive_ops.plain import plain_int
 from contrastive_ops.problem import check_matrix, check_modalities, statistics_dtype
 
 
@@ -32,6 +33,7 @@ def gram_nearest(anchor: Tensor, modalities: Sequence[Tensor], k: int) -> tuple[
     check_matrix("anchor", anchor)
     anchor, modalities = check_modalities(anchor, modalities)
     n = modalities[0].shape[0]
+    k = plain_int(k)
     if isinstance(k, bool) or not isinstance(k, int):
         raise TypeError(f"k must be an int, got {type(k).__name__}")
     if not 1 <= k <= n:
