@@ -46,6 +46,9 @@ CHANGING = {
 }
 
 
+CHANGING["debiased_nt_xent, tau_plus"] = lambda x, y, t: ops.debiased_nt_xent(x, y, tau_plus=t / 2, beta=t)
+
+
 def dense(x, y, t):
     return F.cross_entropy(x @ y.mT / t, torch.arange(len(x))) + F.cross_entropy(x @ y.mT * t, torch.arange(len(x)))
 

@@ -73,10 +73,11 @@ def debiased_nt_xent(
         lse = lse + math.log(count) - row_lse(rows, rows, scale=beta * scale, **options)
     # log G = lse + log(1 - tau_plus K exp(positive - lse)) - log(1 - tau_plus), -inf where the bracket is negative
     if tau_plus:
-        remains = -torch.expm1((positive - lse + math.log(tau_plus * count)).clamp(max=0.0))
+        share = check_scale(tau_plus, lse.device, lse.dtype)  # a graph with a float would be compiled for each
+        remains = -torch.expm1((positive - lse + (share * count).log()).clamp(max=0.0))
         is_positive = remains > 0
         log_remains = remains.where(is_positive, 1.0).log().where(is_positive, -torch.inf)
-        lse = lse + log_remains - math.log1p(-tau_plus)
+        lse = lse + log_remains - torch.log1p(-share)
     least = math.log(count) - check_scale(scale, lse.device, lse.dtype)
     return reduce(cross_entropy_of_positive(lse.maximum(least), positive), reduction)
 
