@@ -45,9 +45,9 @@ def uniformity(
 
     Returns:
         0-dim, float32 (float64 for float64 features). Without pairs (N < 2) it is 0. The upper triangle of the N x N
-        scores is visited. The mean is taken from all items first; the relative error then grows with (largest length
-        / distances)^2 times the machine epsilon, so that two far clusters or one far outlier lose digits in float32:
-        use float64 there.
+        scores is visited. The mean is taken from all items first; the relative error of a squared distance is then of
+        the order of (largest length / distance)^2 times the machine epsilon, so that two far clusters or one far
+        outlier lose digits in float32: use float64 there.
     """
     check_matrix("features", features)
     t = check_number("t", t, 0.0, low_belongs=False)
@@ -77,8 +77,8 @@ def cross_uniformity(
 
     Returns:
         0-dim, float32 (float64 for float64 features). Without pairs (N < 2) it is 0. The common mean is taken from both
-        first; the relative error then grows with (largest length / distances)^2 times the machine epsilon, so that two
-        far clusters or one far outlier lose digits in float32: use float64 there.
+        first; float32 loses digits as in `uniformity`, with (largest length / distance)^2 times the machine epsilon:
+        use float64 for far clusters or outliers.
     """
     check_pairs("first", first, "second", second)
     t = check_number("t", t, 0.0, low_belongs=False)
