@@ -12,7 +12,7 @@ from contrastive_ops.ops import (
     summed_row_cross_entropy,
     volume_statistics,
 )
-from contrastive_ops.problem import Statistics
+from contrastive_ops.ops.statistics import Statistics
 from contrastive_ops.relations import Relation, all_pairs, diagonal, different, off_diagonal, same
 
 __version__ = "0.1.0"

@@ -1,19 +1,25 @@
 """Which pairs (i, j) take part in a reduction: built from ids and diagonals, never a stored M x N mask.
 
-A relation is the intersection of at most two clauses. `all_pairs()` has none. Clauses combine with `&`:
+A relation is the intersection of at most four clauses. `all_pairs()` has none. Clauses combine with `&`:
 
     same(labels) & off_diagonal()        # SupCon positives: same label, not the anchor itself
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import torch
 from torch import Tensor
 
-MAX_CLAUSES = 2
+from contrastive_ops.leaves import Axis, Leaf
+
+MAX_CLAUSES = 4  # `kMaxClauses` in `csrc/types.h`
+
+ROW_IDS, COL_IDS = Leaf(Axis.ROWS, 2), Leaf(Axis.COLS, 2)
 
 _UNION = "A log-sum-exp over either of two that are disjoint is merge_lse(that over the first, that over the second)."
 _COMPLEMENT = "same(ids) and different(ids) are complements, and so are diagonal() and off_diagonal()."
@@ -45,13 +51,13 @@ class Clause:
     def uses_ids(self) -> bool:
         return self.kind in (ClauseKind.SAME, ClauseKind.DIFFERENT)
 
-    def mask(self, rows: slice, cols: slice, device: torch.device) -> Tensor:
-        """Bool mask of a block, [m, n] or [B, m, n]."""
+    def mask(self, m: int, n: int, device: torch.device) -> Tensor:
+        """Bool, `[m, n]` or `[B, m, n]`."""
         if self.row_ids is not None and self.col_ids is not None:
-            equal = self.row_ids[..., rows, None] == self.col_ids[..., None, cols]
+            equal = self.row_ids[..., :, None] == self.col_ids[..., None, :]
             return equal if self.kind == ClauseKind.SAME else ~equal
-        i = torch.arange(rows.start, rows.stop, device=device)[:, None]
-        j = torch.arange(cols.start, cols.stop, device=device)[None, :]
+        i = torch.arange(m, device=device)[:, None]
+        j = torch.arange(n, device=device)[None, :]
         on_diagonal = j == i + self.offset
         return on_diagonal if self.kind == ClauseKind.DIAGONAL else ~on_diagonal
 
@@ -104,28 +110,41 @@ class Relation:
         )
         return self if holds_none else self.intersection(off_diagonal())
 
-    def for_rows(self, rows: slice) -> Relation:
-        """The same relation for a contiguous part of the rows, renumbered from 0."""
+    @property
+    def leaves(self) -> list[tuple[Leaf, Any]]:
+        """Its ids, clause by clause."""
+        return [
+            (leaf, ids)
+            for clause in self.clauses
+            if clause.uses_ids
+            for leaf, ids in ((ROW_IDS, clause.row_ids), (COL_IDS, clause.col_ids))
+        ]
+
+    def with_leaves(self, tensors: Iterator[Tensor]) -> Relation:
+        """The same with the next of other ids."""
         return Relation(
-            tuple(
-                Clause(c.kind, c.offset + rows.start, None if c.row_ids is None else c.row_ids[..., rows], c.col_ids)
-                for c in self.clauses
-            )
+            tuple(Clause(c.kind, 0, next(tensors), next(tensors)) if c.uses_ids else c for c in self.clauses)
         )
 
-    def for_batch(self, entries: slice) -> Relation:
-        """The same relation for a part of the batch; ids `[1, M]` serve all of it."""
+    def with_offsets(self, offsets: Iterator[int]) -> Relation:
+        """The same with the next of other offsets."""
+        return Relation(tuple(c if c.uses_ids else Clause(c.kind, next(offsets)) for c in self.clauses))
 
-        def part(ids: Tensor | None) -> Tensor | None:
-            return ids if ids is None or ids.shape[0] == 1 else ids[entries]
+    def moved(self, row_start: int, col_start: int) -> Relation:
+        """Diagonals of the part of the matrix that starts there, renumbered from 0."""
+        return Relation(
+            tuple(c if c.uses_ids else Clause(c.kind, c.offset + row_start - col_start) for c in self.clauses)
+        )
 
-        return Relation(tuple(Clause(c.kind, c.offset, part(c.row_ids), part(c.col_ids)) for c in self.clauses))
+    def transposed(self) -> Relation:
+        """(j, i) for every (i, j)."""
+        return Relation(tuple(Clause(c.kind, -c.offset, c.col_ids, c.row_ids) for c in self.clauses))
 
-    def mask(self, rows: slice, cols: slice, device: torch.device) -> Tensor | None:
-        """Bool mask of a block ([m, n] or [B, m, n]), or None where every pair belongs."""
+    def mask(self, m: int, n: int, device: torch.device) -> Tensor | None:
+        """Bool, `[m, n]` or `[B, m, n]`; None where every pair belongs."""
         block = None
         for clause in self.clauses:
-            part = clause.mask(rows, cols, device)
+            part = clause.mask(m, n, device)
             block = part if block is None else block & part
         return block
 

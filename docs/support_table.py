@@ -11,7 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from contrastive_ops.backends import AUTOMATIC, BACKENDS, Backend
 from contrastive_ops.backends.cuda import CudaBackend
-from contrastive_ops.problem import SUPPORTED_DTYPES, Problem, build_problem
+from contrastive_ops.build_problem import build_problem
+from contrastive_ops.check import SUPPORTED_DTYPES
+from contrastive_ops.problem import Problem
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- support table: begin -->\n", "<!-- support table: end -->"

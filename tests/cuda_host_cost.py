@@ -25,7 +25,7 @@ import torch
 
 from contrastive_ops import diagonal, off_diagonal
 from contrastive_ops.backends import Wanted
-from contrastive_ops.problem import build_problem
+from contrastive_ops.build_problem import build_problem
 
 PROMISED = {(65536, 768): 8.0, (4096, 512): 0.4}  # milliseconds
 REPEATS = 20

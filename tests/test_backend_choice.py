@@ -12,7 +12,7 @@ from contrastive_ops.backends import BACKENDS, cpu, select_backend
 from contrastive_ops.backends.cuda import CudaBackend
 from contrastive_ops.backends.triton import TritonBackend
 from contrastive_ops.backends.triton import backend as triton_backend
-from contrastive_ops.problem import build_problem
+from contrastive_ops.build_problem import build_problem
 
 CUDA_BUILT, CUDA_NOT_BUILT = CudaBackend(module=SimpleNamespace(CODES=[])), CudaBackend(module=None)
 

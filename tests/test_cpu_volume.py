@@ -7,8 +7,9 @@ from contrastive_ops import _native, diagonal, off_diagonal
 from contrastive_ops.backends import cpu
 from contrastive_ops.backends.base import Wanted
 from contrastive_ops.backends.reference import ReferenceBackend
+from contrastive_ops.ops.statistics import Statistics
 from contrastive_ops.ops.volume_statistics import volume_problem
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Statistics
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.testing import norm_error, tolerance_for
 
 EVERYTHING = Wanted(True, True, True, True, True, True, True)

@@ -24,7 +24,7 @@ from bench.gpu.stages import matrix
 from bench.gpu.stages.counters import parse
 from bench.gpu.verdict import compare
 from contrastive_ops import similarity_statistics
-from contrastive_ops.problem import Statistics
+from contrastive_ops.ops.statistics import Statistics
 from contrastive_ops.testing import norm_error
 
 TESTS = Path(__file__).parent

@@ -26,9 +26,9 @@ from contrastive_ops import distributed
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.gpu.backend import GpuBackend
 from contrastive_ops.backends.gpu.kernels import MacroTiles
+from contrastive_ops.check import check_scale
 from contrastive_ops.losses import _checks
 from contrastive_ops.losses._checks import check_indices
-from contrastive_ops.problem import check_scale
 from contrastive_ops.testing import Case, make_inputs
 
 N, D = 48, 24

@@ -304,7 +304,7 @@ ALL_SIZES = """
     from contrastive_ops.backends.triton import kernels, launch, macro_pass
     from contrastive_ops.backends.triton.arguments import Target
     from contrastive_ops.backends.gpu.macro import ALIGNMENT, macro_places
-    from contrastive_ops.problem import build_problem
+    from contrastive_ops.build_problem import build_problem
     from contrastive_ops.relations import diagonal, off_diagonal
     from contrastive_ops.scores import Score, ScoreKind
 

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from contrastive_ops import clip_loss, gram_loss, info_nce, nt_xent, sup_con
 from contrastive_ops.backends import select_backend
-from contrastive_ops.problem import build_problem
+from contrastive_ops.build_problem import build_problem
 
 FULL_GRAPH_SINCE = (2, 8)  # before, Dynamo traces no named tuple that a function takes from elsewhere
 N, D = 60, 24

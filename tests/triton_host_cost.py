@@ -39,7 +39,7 @@ def measure_backend(backend: Any, stub: Any, n: int, d: int) -> Cost:
     """`forward` and `backward` of both directions in bfloat16, with the gradients of queries, keys and scale."""
     from contrastive_ops import diagonal, off_diagonal
     from contrastive_ops.backends import Wanted
-    from contrastive_ops.problem import build_problem
+    from contrastive_ops.build_problem import build_problem
 
     queries, keys = (torch.empty(1, n, d, dtype=torch.bfloat16, device="meta") for _ in range(2))
     scale = torch.empty((), device="meta")

@@ -8,7 +8,7 @@ import torch
 
 from contrastive_ops.backends import select_backend
 from contrastive_ops.backends.cpu import instruction_set
-from contrastive_ops.problem import build_problem
+from contrastive_ops.build_problem import build_problem
 
 
 def solver_info(backend: str | None, threads: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 import contrastive_ops
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.triton.backend import INTERPRET_VARIABLE
-from contrastive_ops.problem import build_problem
+from contrastive_ops.build_problem import build_problem
 
 NO_GPU = 2  # exit status
 

@@ -16,7 +16,8 @@ from contrastive_ops.backends.gpu import macro
 from contrastive_ops.backends.gpu.gpu_size import LEAST_MACRO_BYTES, GpuSize
 from contrastive_ops.backends.triton import backend as triton_backend
 from contrastive_ops.backends.triton.launch import Launch
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, build_problem
+from contrastive_ops.build_problem import build_problem
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem
 
 OBJECTIVES = ("clip", "nt_xent", "info_nce")
 PRECISIONS = {"bfloat16": "half", "float16": "half", "float32": "fp32", "tf32": "tf32"}

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from contrastive_ops.problem import Gradients, Problem, Statistics
+from contrastive_ops.problem import Gradients, Problem, Results
 
 # order shared with `enum DType` in `csrc/types.h`
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -16,11 +16,11 @@ DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.floa
 class Wanted(NamedTuple):
     """Which gradients to compute; the others are skipped."""
 
-    queries: bool
-    keys: bool
-    scale: bool
-    row_bias: bool
-    col_bias: bool
+    queries: bool = False
+    keys: bool = False
+    scale: bool = False
+    row_bias: bool = False
+    col_bias: bool = False
     row_term: bool = False
     col_term: bool = False
     dtype: torch.dtype | None = None  # of the embeddings' gradients: that of the embeddings, or the statistics dtype
@@ -40,12 +40,12 @@ class Backend(Protocol):
         only."""
 
     def state_bytes(self, problem: Problem) -> int:
-        """Bytes that forward keeps for backward, besides inputs and statistics."""
+        """Bytes that forward keeps for backward, besides inputs and results."""
 
-    def forward(self, problem: Problem) -> tuple[Statistics, Tensor | None]:
-        """The statistics and the state (uint8, `state_bytes` long; None stands for an empty one)."""
+    def forward(self, problem: Problem) -> tuple[Results, Tensor | None]:
+        """The results and the state (uint8, `state_bytes` long; None stands for an empty one)."""
 
     def backward(
-        self, problem: Problem, statistics: Statistics, upstream: Statistics, state: Tensor, wanted: Wanted
+        self, problem: Problem, results: Results, upstream: Results, state: Tensor, wanted: Wanted
     ) -> Gradients:
-        """Gradients for upstream gradients of the statistics (None stands for zero)."""
+        """Gradients for upstream gradients of the results (None stands for zero)."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from contrastive_ops.backends.base import DTYPE_CODES, Wanted
 from contrastive_ops.backends.extension import PACKAGE, check_own
-from contrastive_ops.problem import Gradients, Problem, Statistics
+from contrastive_ops.problem import Gradients, Problem, Results
+from contrastive_ops.reductions import Reduced, ReductionKind
 from contrastive_ops.relations import Relation
 from contrastive_ops.scores import ScoreKind
 
@@ -64,8 +65,8 @@ class Shape(NamedTuple):
     @classmethod
     def of(cls, problem: Problem) -> Shape:
         batch, m, n, d = problem.sizes
-        dtype, statistics_dtype = problem.queries.dtype, problem.scale.dtype
-        score, banks = problem.score.kind, problem.banks
+        dtype, statistics_dtype = problem.dtype, problem.scale.dtype
+        score, banks = problem.score.kind, len(problem.pairs)
         return cls(
             batch, m, n, d, score, banks, dtype, statistics_dtype, problem.self_similarity, problem.workspace_bytes
         )
@@ -88,17 +89,20 @@ class CpuBackend:
     def reasons(self, problem: Problem) -> list[str]:
         missing = self.missing()
         reasons = [] if missing is None else [missing]
-        if problem.queries.device.type != "cpu":
-            reasons.append(f"tensors must be on the CPU, got {problem.queries.device}")
+        if problem.scale.device.type != "cpu":
+            reasons.append(f"tensors must be on the CPU, got {problem.scale.device}")
+        kinds = [r.kind for r in problem.reductions]
+        if kinds not in ([ReductionKind.LOG_SUM_EXP], [ReductionKind.LOG_SUM_EXP, ReductionKind.SCORE_SUM]):
+            reasons.append(f"reductions {kinds}")
         return reasons
 
     def state_bytes(self, problem: Problem) -> int:
         return _state_layout(Shape.of(problem)).total
 
-    def forward(self, problem: Problem) -> tuple[Statistics, Tensor | None]:
+    def forward(self, problem: Problem) -> tuple[Results, Tensor | None]:
         batch, m, n, _ = problem.sizes
         rows, columns = _directions(problem)
-        has_sums = problem.positives is not None
+        has_sums = len(problem.reductions) > 1
         new = problem.scale.new_empty
         row_lse = new((batch, m)) if rows else None
         col_lse = new((batch, n)) if columns else None
@@ -125,22 +129,23 @@ class CpuBackend:
             if columns and has_sums:
                 scratch.add("col_positive", 8 * batch * n)
             call.run("forward", scratch)
-        if problem.self_similarity and problem.columns:
+        results = (Reduced(row_lse, col_lse), Reduced(row_sum, col_sum))[: len(problem.reductions)]
+        if problem.self_similarity:
             # one direction is the other; op outputs must not share memory
-            col_lse = row_lse.clone() if problem.rows and row_lse is not None else row_lse
-            col_sum = row_sum.clone() if problem.rows and row_sum is not None else row_sum
-            if not problem.rows:
-                row_lse = row_sum = None
-        return Statistics(row_lse, row_sum, col_lse, col_sum), state
+            results = tuple(
+                Reduced(x.rows if r.rows else None, (x.rows.clone() if r.rows else x.rows) if r.columns else None)
+                for x, r in zip(results, problem.reductions, strict=True)
+            )
+        return results, state
 
     def backward(
-        self, problem: Problem, statistics: Statistics, upstream: Statistics, state: Tensor, wanted: Wanted
+        self, problem: Problem, results: Results, upstream: Results, state: Tensor, wanted: Wanted
     ) -> Gradients:
         batch, m, n, d = problem.sizes
         if problem.self_similarity:
-            statistics, upstream = _merge_directions(statistics, upstream)
-        queries, keys = problem.queries, problem.keys
-        dqueries = queries.new_empty((batch, m, d), dtype=wanted.dtype) if wanted.queries else None
+            results, upstream = _merge_directions(results, upstream)
+        queries, keys = problem.rows.vectors, problem.cols.vectors
+        dqueries = queries.new_empty(queries.shape, dtype=wanted.dtype) if wanted.queries else None
         dkeys = keys.new_empty(keys.shape, dtype=wanted.dtype) if wanted.keys else None
         is_dot = problem.score.kind is ScoreKind.DOT
 
@@ -158,8 +163,10 @@ class CpuBackend:
                     gradient.zero_()
         else:
             call = _Call(problem, Shape.of(problem), state)
-            call.set(row_lse=statistics.row_lse, col_lse=statistics.col_lse)
-            call.set(**{f"d_{name}": value for name, value in upstream._asdict().items()})
+            call.set(row_lse=results[0].rows, col_lse=results[0].columns)
+            call.set(d_row_lse=upstream[0].rows, d_col_lse=upstream[0].columns)
+            if len(upstream) > 1:
+                call.set(d_row_sum=upstream[1].rows, d_col_sum=upstream[1].columns)
             call.set(dqueries=dqueries, dkeys=dkeys, drow_bias=drow_bias, dcol_bias=dcol_bias, dscale=dscale)
             call.set(drow_term=drow_term, dcol_term=dcol_term)
             scratch = _Layout()
@@ -167,7 +174,7 @@ class CpuBackend:
             needs_dq = wanted.queries or (is_dot and wanted.scale and not wanted.keys)
             for name, gradient, needed, elements in (
                 ("dq_accumulator", dqueries, needs_dq, batch * m * d),
-                ("dk_accumulator", dkeys, wanted.keys, batch * problem.banks * n * d),
+                ("dk_accumulator", dkeys, wanted.keys, batch * len(problem.pairs) * n * d),
             ):
                 if gradient is not None and gradient.dtype == problem.statistics_dtype:
                     call.set(**{name: gradient})
@@ -211,7 +218,7 @@ class _Call:
         self.tiling = plan.tiling
         self.item_bytes = shape.statistics_dtype.itemsize
         self._scratch_bytes = plan.scratch_bytes
-        self._alive: list[Any] = [problem.queries, problem.keys, state]
+        self._alive: list[Any] = [problem, state]
         p = self._params = _native.Params(
             dtype=DTYPE_CODES[shape.dtype],
             batch=batch,
@@ -223,7 +230,7 @@ class _Call:
             absolute=problem.score.absolute,
             threads=torch.get_num_threads(),
             scale=problem.scale.item(),
-            has_positives=problem.positives is not None,
+            has_positives=len(problem.reductions) > 1,
             directions=_directions(problem),
             self_similarity=problem.self_similarity,
             block_m=plan.tiling.block_m,
@@ -232,14 +239,14 @@ class _Call:
             kept_tiles=plan.kept_tiles,
             scratch_bytes=plan.scratch_bytes,
         )
-        p.set_queries(problem.queries.data_ptr(), *problem.queries.stride())
-        keys = problem.keys if problem.keys.dim() == 4 else problem.keys.unsqueeze(1)
+        queries, keys = problem.rows.vectors[:, 0], problem.cols.vectors
+        p.set_queries(queries.data_ptr(), *queries.stride())
         p.set_keys(keys.data_ptr(), *keys.stride())
-        self.set(row_bias=problem.row_bias, col_bias=problem.col_bias)
+        self.set(row_bias=problem.rows.bias, col_bias=problem.cols.bias)
         self.set(row_term=problem.score.row_term, col_term=problem.score.col_term, mixing=problem.score.mixing)
-        self._add_clauses(problem.candidates, p.add_candidate_clause, m, n)
-        if problem.positives is not None:
-            self._add_clauses(problem.positives, p.add_positive_clause, m, n)
+        adds = (p.add_candidate_clause, p.add_positive_clause)
+        for reduction, add in zip(problem.reductions, adds, strict=False):
+            self._add_clauses(reduction.relation, add, m, n)
         self._place(plan.state, state.data_ptr())
 
     def set(self, **tensors: Tensor | None) -> None:
@@ -312,18 +319,18 @@ def _new_state(size: int) -> Tensor:
 
 def _directions(problem: Problem) -> tuple[bool, bool]:
     """Self-similarity needs one direction only: the other is the same."""
-    return (True, False) if problem.self_similarity else (problem.rows, problem.columns)
+    return (True, False) if problem.self_similarity else (problem.wants_rows, problem.wants_columns)
 
 
-def _merge_directions(statistics: Statistics, upstream: Statistics) -> tuple[Statistics, Statistics]:
-    """Self-similarity: row and column statistics are one, so their upstream gradients add up."""
+def _merge_directions(results: Results, upstream: Results) -> tuple[Results, Results]:
+    """Self-similarity: row and column results are one, so their upstream gradients add up."""
 
     def add(first: Tensor | None, second: Tensor | None) -> Tensor | None:
         return second if first is None else first if second is None else first + second
 
-    row_lse = statistics.row_lse if statistics.row_lse is not None else statistics.col_lse
-    return Statistics(row_lse, None, None, None), Statistics(
-        add(upstream.row_lse, upstream.col_lse), add(upstream.row_sum, upstream.col_sum), None, None
+    return (
+        tuple(Reduced(x.rows if x.rows is not None else x.columns, None) for x in results),
+        tuple(Reduced(add(*x), None) for x in upstream),
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import Wanted
-from contrastive_ops.problem import Gradients, Problem, Statistics
-from contrastive_ops.relations import Relation
+from contrastive_ops.problem import Gradients, Problem, Results
+from contrastive_ops.reductions import Reduced, Reduction
 from contrastive_ops.scores import ScoreKind
 
 BLOCK_N = 8192  # columns of a block; wide enough for full matmul speed
@@ -29,193 +30,168 @@ class EagerBackend:
     def state_bytes(self, problem: Problem) -> int:
         return 0
 
-    def forward(self, problem: Problem) -> tuple[Statistics, Tensor | None]:
-        batch, m, n, _ = problem.sizes
-        dtype = problem.statistics_dtype
-        new = problem.scale.new_empty
-        row_lse = new((batch, m), dtype=dtype).fill_(-torch.inf) if problem.rows else None
-        col_lse = new((batch, n), dtype=dtype).fill_(-torch.inf) if problem.columns else None
-        has_sums = problem.positives is not None
-        row_sum = new((batch, m), dtype=dtype).zero_() if problem.rows and has_sums else None
-        col_sum = new((batch, n), dtype=dtype).zero_() if problem.columns and has_sums else None
-        for b, rows, cols, _, scores, spare in score_blocks(problem):
-            if problem.positives is not None:
-                mask = _block_mask(problem.positives, b, rows, cols, problem)
-                spare.copy_(scores)
-                if mask is not None:
-                    spare.masked_fill_(~mask, 0.0)
-                if row_sum is not None:
-                    row_sum[b, rows] += spare.sum(1)
-                if col_sum is not None:
-                    col_sum[b, cols] += spare.sum(0)
-            candidates = _block_mask(problem.candidates, b, rows, cols, problem)
-            if candidates is not None:
-                scores.masked_fill_(~candidates, -torch.inf)
-            if row_lse is not None:
-                row_lse[b, rows] = torch.logaddexp(row_lse[b, rows], _lse(scores, 1, spare))
-            if col_lse is not None:
-                col_lse[b, cols] = torch.logaddexp(col_lse[b, cols], _lse(scores, 0, spare))
-        return Statistics(row_lse, row_sum, col_lse, col_sum), None
+    def forward(self, problem: Problem) -> tuple[Results, Tensor | None]:
+        results = problem.neutral_results()
+        # what changes the scores comes last, the others first
+        order = sorted(range(len(problem.reductions)), key=lambda i: problem.reductions[i].overwrites)
+        for block in score_blocks(problem):
+            for i in order:
+                reduction = block.part.reductions[i]
+                scores = reduction.scaled(block.scores)
+                if reduction.overwrites and i != order[-1] and scores is block.scores:
+                    scores = scores.clone()
+                found = reduction.take(scores, block.mask(reduction), reduction.dims, block.spare)
+                for value, dim in zip(found, reduction.dims, strict=True):
+                    line = block.lines(results[i], dim)
+                    line.copy_(reduction.merge(line, value))
+        return results, None
 
     def backward(
-        self, problem: Problem, statistics: Statistics, upstream: Statistics, state: Tensor, wanted: Wanted
+        self, problem: Problem, results: Results, upstream: Results, state: Tensor, wanted: Wanted
     ) -> Gradients:
         dtype = problem.statistics_dtype
 
-        def zeros(like: Tensor, want: bool) -> Tensor | None:
-            return like.new_zeros(like.shape, dtype=dtype) if want else None
+        def zeros(like: Tensor | None, want: bool) -> Tensor | None:
+            return like.new_zeros(like.shape, dtype=dtype) if want and like is not None else None
 
         # accumulated without the factor `scale`, so that scale = 0 still has a gradient; dscale needs one of the two
-        needs_dq = wanted.queries or (wanted.scale and not wanted.keys and problem.score.kind is ScoreKind.DOT)
-        dq = zeros(problem.queries, needs_dq)
-        dk = zeros(problem.keys, wanted.keys)
-        drow = zeros(problem.row_bias, wanted.row_bias) if problem.row_bias is not None else None
-        dcol = zeros(problem.col_bias, wanted.col_bias) if problem.col_bias is not None else None
-        row_term, col_term = problem.score.row_term, problem.score.col_term
-        drow_term = zeros(row_term, wanted.row_term) if row_term is not None else None
-        dcol_term = zeros(col_term, wanted.col_term or wanted.scale) if col_term is not None else None
-        row_lse, col_lse = _lse_for_exp(statistics.row_lse), _lse_for_exp(statistics.col_lse)
+        score, rows, cols = problem.score, problem.rows, problem.cols
+        from_products = wanted.scale and score.is_linear_in_products
+        dq = zeros(rows.vectors, wanted.queries or (from_products and not wanted.keys))
+        dk = zeros(cols.vectors, wanted.keys)
+        drow, dcol = zeros(rows.bias, wanted.row_bias), zeros(cols.bias, wanted.col_bias)
+        drow_term = zeros(score.row_term, wanted.row_term)
+        dcol_term = zeros(score.col_term, wanted.col_term or (wanted.scale and not from_products))
 
-        for b, rows, cols, products, scores, spare in score_blocks(problem):
-            q = problem.queries[b, rows].to(dtype)
-            ds = _block_gradient(problem, b, rows, cols, scores, spare, row_lse, col_lse, upstream)
-            weights, block_row_term, block_col_term = problem.score.block(b, rows, cols).gradient(products, ds)
-            for bank in range(problem.banks):
+        for block in score_blocks(problem):
+            entry, at_rows, at_cols = block.entry, block.rows, block.cols
+            ds = _block_gradient(block, results, upstream)
+            weights, block_row_term, block_col_term = block.part.score.gradient(block.products, ds)
+            for (r, c), weight in zip(problem.pairs, weights, strict=True):
+                q, k = (side.vectors[v].to(dtype) for side, v in ((block.part.rows, r), (block.part.cols, c)))
                 # self-similarity: one tensor in two roles, queries collects both
                 if dq is not None:
-                    dq[b, rows] += weights[bank] @ _bank(problem.keys, b, bank)[cols].to(dtype)
+                    dq[entry, r, at_rows] += weight @ k
                     if problem.self_similarity:
-                        dq[b, cols] += weights[bank].mT @ q
+                        dq[entry, c, at_cols] += weight.mT @ q
                 if dk is not None:
-                    _bank(dk, b, bank)[cols] += weights[bank].mT @ q
+                    dk[entry, c, at_cols] += weight.mT @ q
             if drow is not None:
-                drow[b, rows] += ds.sum(1)
+                drow[entry, at_rows] += ds.sum(1)
                 if problem.self_similarity:
-                    drow[b, cols] += ds.sum(0)
+                    drow[entry, at_cols] += ds.sum(0)
             if dcol is not None:
-                dcol[b, cols] += ds.sum(0)
+                dcol[entry, at_cols] += ds.sum(0)
             if drow_term is not None and block_row_term is not None:
-                drow_term[b, rows] += block_row_term
+                drow_term[entry, at_rows] += block_row_term
             if dcol_term is not None and block_col_term is not None:
-                dcol_term[b, cols] += block_col_term
+                dcol_term[entry, at_cols] += block_col_term
 
         dscale = None
         if wanted.scale:
-            if col_term is not None:
-                # the volume is linear in its column's term: dscale = sum_j col_term_j dcol_term_j
-                source, grad = col_term, dcol_term
-            else:
+            if from_products:
                 # dscale = sum_ij dS_ij <q_i, k_j> = <Q, dS K>; self-similarity counts every pair in both roles
-                source, grad = (problem.queries, dq) if dq is not None else (problem.keys, dk)
-            assert grad is not None
-            dscale = (source.to(dtype) * grad).sum(dtype=torch.float64).to(dtype)
+                source, gradient = (rows.vectors, dq) if dq is not None else (cols.vectors, dk)
+            else:
+                # the score is linear in its column's term: dscale = sum_j col_term_j dcol_term_j
+                source, gradient = score.col_term, dcol_term
+            assert source is not None and gradient is not None
+            dscale = (source.to(dtype) * gradient).sum(dtype=torch.float64).to(dtype)
             if problem.self_similarity:
                 dscale = dscale / 2
 
-        def finish(grad: Tensor | None, like: Tensor | None, want: bool) -> Tensor | None:
-            if grad is None or like is None or not want:
+        def finish(gradient: Tensor | None, like: Tensor | None, want: bool) -> Tensor | None:
+            if gradient is None or like is None or not want:
                 return None
-            return grad.mul_(problem.scale).to(wanted.dtype or like.dtype)
+            return gradient.mul_(problem.scale).to(wanted.dtype or like.dtype)
 
         return Gradients(
-            finish(dq, problem.queries, wanted.queries),
-            finish(dk, problem.keys, wanted.keys),
+            finish(dq, rows.vectors, wanted.queries),
+            finish(dk, cols.vectors, wanted.keys),
             dscale,
             drow,
             dcol,
-            finish(drow_term, row_term, wanted.row_term),
-            finish(dcol_term, col_term, wanted.col_term),
+            finish(drow_term, score.row_term, wanted.row_term),
+            finish(dcol_term, score.col_term, wanted.col_term),
         )
 
 
-def _bank(keys: Tensor, b: int, bank: int) -> Tensor:
-    """`[N, D]` of `[B, N, D]` or `[B, K, N, D]`."""
-    return keys[b, bank] if keys.dim() == 4 else keys[b]
+class Block(NamedTuple):
+    """A block of the scores of one batch entry; its memory is used again for the next."""
+
+    part: Problem  # of its lines alone
+    entry: int
+    rows: slice
+    cols: slice
+    products: Tensor  # [P, m, n]; of a dot score its scores
+    scores: Tensor  # [m, n]
+    spare: Tensor  # [m, n]
+
+    def mask(self, reduction: Reduction) -> Tensor | None:
+        """Bool `[m, n]`; None where every pair belongs."""
+        mask = reduction.relation.mask(*self.scores.shape, self.scores.device)
+        return mask if mask is None or mask.dim() == 2 else mask.squeeze(0)
+
+    def lines(self, results: Reduced, dim: int) -> Tensor:
+        """Its rows' numbers (dim -1) or its columns' (-2) among those of all."""
+        found = results.rows if dim == -1 else results.columns
+        assert found is not None
+        return found[self.entry, self.rows if dim == -1 else self.cols]
+
+    def of(self, results: Reduced) -> Reduced:
+        """Those of its own lines."""
+        rows, columns = results
+        return Reduced(
+            None if rows is None else rows[self.entry, self.rows],
+            None if columns is None else columns[self.entry, self.cols],
+        )
 
 
-def score_blocks(problem: Problem) -> Iterator[tuple[int, slice, slice, Tensor, Tensor, Tensor]]:
-    """Yields (b, rows, cols, products [K, m, n], scores [m, n], spare [m, n]); all are reused for the next block. The
-    products of a dot score are its scores."""
+def score_blocks(problem: Problem) -> Iterator[Block]:
+    """Block after block of the matrix of every entry."""
     batch, m, n, _ = problem.sizes
-    dtype, banks = problem.statistics_dtype, problem.banks
-    is_dot = problem.score.kind is ScoreKind.DOT
-    alive = 2 if is_dot else 3 * banks + 4  # blocks of this size: buffers and what a volume is computed with
+    dtype, pairs, score = problem.statistics_dtype, problem.pairs, problem.score
+    scale_queries = score.kind is ScoreKind.DOT  # fewer numbers to multiply than there are scores
+    alive = (
+        2 if scale_queries else 3 * len(pairs) + 4
+    )  # blocks of this size: buffers and what a volume is computed with
     block_n = max(1, min(n, BLOCK_N))
     block_m = max(1, min(m, 2 * BLOCK_BYTES // (alive * block_n * dtype.itemsize)))
-    workspace = problem.scale.new_empty((banks + 1, block_m * block_n), dtype=dtype)
+    workspace = problem.scale.new_empty((len(pairs) + 1, block_m * block_n), dtype=dtype)
     for b in range(batch):
         for i in range(0, m, block_m):
             rows = slice(i, min(i + block_m, m))
-            q = problem.queries[b, rows].to(dtype)
-            if is_dot:  # fewer numbers to multiply than there are scores
-                q = q * problem.scale
+            queries = problem.rows.vectors[b, :, rows].to(dtype)
+            if scale_queries:
+                queries = queries * problem.scale
             for j in range(0, n, block_n):
                 cols = slice(j, min(j + block_n, n))
+                part = problem.select(rows, cols, slice(b, b + 1)).entry()
                 shape = (rows.stop - rows.start, cols.stop - cols.start)
                 *products, spare = (buffer[: shape[0] * shape[1]].view(shape) for buffer in workspace)
-                for bank, product in enumerate(products):
-                    torch.mm(q, _bank(problem.keys, b, bank)[cols].to(dtype).mT, out=product)
-                stacked = workspace[:banks, : shape[0] * shape[1]].view(banks, *shape)
-                scores = problem.score.block(b, rows, cols).value(stacked)
-                if not is_dot:
+                for (r, c), product in zip(pairs, products, strict=True):
+                    torch.mm(queries[r], part.cols.vectors[c].to(dtype).mT, out=product)
+                stacked = workspace[: len(pairs), : shape[0] * shape[1]].view(len(pairs), *shape)
+                scores = part.score.value(stacked)
+                if not scale_queries:
                     scores *= problem.scale
-                if problem.row_bias is not None:
-                    scores += problem.row_bias[b, rows, None]
-                if problem.col_bias is not None:
-                    scores += problem.col_bias[b, None, cols]
-                yield b, rows, cols, stacked, scores, spare
+                if part.rows.bias is not None:
+                    scores += part.rows.bias[:, None]
+                if part.cols.bias is not None:
+                    scores += part.cols.bias[None, :]
+                yield Block(part, b, rows, cols, stacked, scores, spare)
 
 
-def _block_mask(relation: Relation, b: int, rows: slice, cols: slice, problem: Problem) -> Tensor | None:
-    mask = relation.mask(rows, cols, problem.queries.device)
-    if mask is None or mask.dim() == 2:
-        return mask
-    return mask[b if mask.shape[0] > 1 else 0]
-
-
-def _lse(scores: Tensor, dim: int, spare: Tensor) -> Tensor:
-    """log-sum-exp in the spare buffer; -inf for an all-masked line, NaN only where the line has one."""
-    top = scores.amax(dim, keepdim=True)
-    shift = top.masked_fill(top.abs() == torch.inf, 0.0)
-    torch.sub(scores, shift, out=spare)
-    return spare.exp_().sum(dim).log_() + shift.squeeze(dim)
-
-
-def _lse_for_exp(lse: Tensor | None) -> Tensor | None:
-    """-inf (no candidates) becomes +inf: exp(s - lse) is then 0, as the gradient must be."""
-    return None if lse is None else lse.masked_fill(lse == -torch.inf, torch.inf)
-
-
-def _block_gradient(
-    problem: Problem,
-    b: int,
-    rows: slice,
-    cols: slice,
-    scores: Tensor,
-    spare: Tensor,
-    row_lse: Tensor | None,
-    col_lse: Tensor | None,
-    upstream: Statistics,
-) -> Tensor:
-    """dS_ij = cand_ij (g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j)) + pos_ij (a_i + b_j), [m, n]."""
-    ds = torch.zeros_like(scores)
-    if row_lse is not None and upstream.row_lse is not None:
-        torch.sub(scores, row_lse[b, rows, None], out=spare)
-        ds.addcmul_(spare.exp_(), upstream.row_lse[b, rows, None])
-    if col_lse is not None and upstream.col_lse is not None:
-        torch.sub(scores, col_lse[b, None, cols], out=spare)
-        ds.addcmul_(spare.exp_(), upstream.col_lse[b, None, cols])
-    candidates = _block_mask(problem.candidates, b, rows, cols, problem)
-    if candidates is not None:
-        ds.masked_fill_(~candidates, 0.0)
-    if problem.positives is not None and (upstream.row_sum is not None or upstream.col_sum is not None):
-        positives = _block_mask(problem.positives, b, rows, cols, problem)
-        spare.zero_()
-        if upstream.row_sum is not None:
-            spare += upstream.row_sum[b, rows, None]
-        if upstream.col_sum is not None:
-            spare += upstream.col_sum[b, None, cols]
-        if positives is not None:
-            spare.masked_fill_(~positives, 0.0)
-        ds += spare
-    return ds
+def _block_gradient(block: Block, results: Results, upstream: Results) -> Tensor:
+    """dS_ij = sum over reductions of factor * slope_ij, [m, n]."""
+    ds: Tensor | None = None
+    for reduction, result, given in zip(block.part.reductions, results, upstream, strict=True):
+        if all(value is None for value in given):
+            continue
+        scores, mask = reduction.scaled(block.scores), block.mask(reduction)
+        slope = reduction.scaled(reduction.slope(scores, mask, block.of(result), block.of(given), block.spare))
+        if ds is not None:
+            ds += slope
+        else:
+            ds = slope.clone() if slope is block.spare else slope
+    return torch.zeros_like(block.scores) if ds is None else ds

@@ -21,10 +21,9 @@ from contrastive_ops.backends import select_backend
 from contrastive_ops.distributed.collectives import Ranks, all_gather_lines
 from contrastive_ops.distributed.convention import check_grad_reduction
 from contrastive_ops.distributed.groups import rank_groups, subgroup
-from contrastive_ops.ops.schema import differentiable_inputs
+from contrastive_ops.form import flatten
 from contrastive_ops.ops.transforms import refuse_trace, requires_grad
-from contrastive_ops.problem import Gradients, Problem
-from contrastive_ops.relations import Relation
+from contrastive_ops.problem import Problem
 
 Strategy = Literal["gather", "ring", "shard", "grouped"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
@@ -60,7 +59,9 @@ class Distribution:
 
     def rows_travel(self, problem: Problem) -> bool:
         """Shards of columns stay where they are. Else a frozen side travels: nothing has to come back for it."""
-        return self.strategy == "shard" or (requires_grad(problem.keys) and not requires_grad(problem.queries))
+        return self.strategy == "shard" or (
+            requires_grad(problem.cols.vectors) and not requires_grad(problem.rows.vectors)
+        )
 
 
 class Task(NamedTuple):
@@ -95,11 +96,11 @@ def agree(name: str, distribution: Distribution, prepare: Callable[[], Task]) ->
     try:
         groups = distribution.check(everyone.size)
         task = prepare()
-        select_backend(_with_batch(task.problem), task.backend)
+        select_backend(task.problem.with_batch(), task.backend)
         facts |= _common(distribution, groups, task)
     except Exception as error:
         failure = error
-    rows, columns = (0, 0) if task is None else (task.problem.queries.shape[-2], task.problem.keys.shape[-2])
+    rows, columns = (0, 0) if task is None else (x.vectors.shape[-2] for x in (task.problem.rows, task.problem.cols))
     with temporarily_clear_interpreter_stack():  # plain tensors inside transforms of torch.func too
         header = torch.tensor([[failure is not None, _digest(facts), rows, columns]], device=everyone.host_device)
         refused, digests, row_counts, col_counts = all_gather_lines(header, [1] * everyone.size, everyone).T.tolist()
@@ -121,39 +122,32 @@ def agree(name: str, distribution: Distribution, prepare: Callable[[], Task]) ->
 def _common(distribution: Distribution, groups: tuple[tuple[int, ...], ...], task: Task) -> dict[str, object]:
     problem = task.problem
     grad = torch.is_grad_enabled()
-    inputs = zip(Gradients._fields, differentiable_inputs(problem), strict=True)
+    embeddings = problem.rows.vectors
     return {
         "strategy": distribution.strategy,
         "groups": groups,
         "wire_dtype": distribution.wire_dtype,
         "grad_reduction": distribution.grad_reduction,
-        "dtype of the features": problem.queries.dtype,
-        "embedding size D": problem.queries.shape[-1],
-        "score": (problem.score.kind.name.lower(), _with_batch(problem).banks, problem.score.absolute),
-        "device type": problem.queries.device.type,
-        "directions": (problem.rows, problem.columns),
-        "candidates": _kinds(problem.candidates),
-        "positives": None if problem.positives is None else _kinds(problem.positives),
-        "biases": (problem.row_bias is not None, problem.col_bias is not None),
-        "inputs that require grad": tuple(name for name, value in inputs if grad and requires_grad(value)),
+        "dtype of the features": problem.dtype,
+        "embedding size D": embeddings.shape[-1],
+        "number of vectors of an item": len(problem.with_batch().pairs),
+        "device type": embeddings.device.type,
+        "form of the problem": flatten(problem, 0).form,
+        "diagonals": flatten(problem, 0).numbers,
+        "inputs that require grad": tuple(
+            leaf.gradient for leaf, tensor in problem.leaves if leaf.gradient and grad and requires_grad(tensor)
+        ),
         **task.facts,
     }
 
 
 def _rounded(problem: Problem, rows_travel: bool, wire_dtype: torch.dtype) -> Problem:
     """The travelling features as every rank sees them, their owner included; the gradient passes unrounded."""
-    features = problem.queries if rows_travel else problem.keys
-    rounded = features + (features.to(wire_dtype).to(features.dtype) - features).detach()
-    return problem._replace(queries=rounded) if rows_travel else problem._replace(keys=rounded)
-
-
-def _kinds(relation: Relation) -> tuple[tuple[str, int], ...]:
-    return tuple((clause.kind.name.lower(), clause.offset) for clause in relation.clauses)
-
-
-def _with_batch(problem: Problem) -> Problem:
-    """As backends see it."""
-    return problem._replace(queries=problem.queries[None], keys=problem.keys[None])
+    problem = problem.with_two_sides()
+    side = problem.rows if rows_travel else problem.cols
+    features = side.vectors
+    rounded = side._replace(vectors=features + (features.to(wire_dtype).to(features.dtype) - features).detach())
+    return problem._replace(rows=rounded) if rows_travel else problem._replace(cols=rounded)
 
 
 def _digest(facts: dict[str, object]) -> int:

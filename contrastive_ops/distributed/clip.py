@@ -17,6 +17,7 @@ from contrastive_ops.losses._common import check_pairs, named_scale
 from contrastive_ops.losses._directions import competing
 from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
+from contrastive_ops.ops.statistics import statistics_reductions
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import Relation, diagonal
 
@@ -64,10 +65,8 @@ def clip_loss(
         problem = local_problem(
             image_features,
             text_features,
+            statistics_reductions(competing(negatives), diagonal(), columns=True),
             scale=named_scale("logit_scale", logit_scale, image_features),
-            candidates=competing(negatives),
-            positives=diagonal(),
-            columns=True,
             workspace_bytes=workspace_bytes,
         )
         return Task(problem, backend, {"label_smoothing": smoothing})
@@ -78,7 +77,7 @@ def clip_loss(
     losses = cross_entropy_of_positive(torch.stack((row_lse, col_lse)), positive).mean(0)
     if label_smoothing:
         # as in one process; the mean over the candidates of all ranks needs no more than two sums of D numbers
-        image, text = (x.to(losses.dtype) for x in (task.problem.queries, task.problem.keys))
+        image, text = (x.to(losses.dtype) for x in (task.problem.rows.vectors, task.problem.cols.vectors))
         (sums,) = SumOverRanks.apply(torch.stack((image.sum(0), text.sum(0))), team.ranks)
         mean_image, mean_text = sums / max(sum(team.row_counts), 1)
         means = task.problem.scale * ((image * mean_text).sum(1) + (text * mean_image).sum(1)) / 2

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix, check_modalities, check_scale
 from contrastive_ops.distributed.agreement import Distribution, Strategy, Task, agree
 from contrastive_ops.distributed.convention import GradReduction, mean_over_ranks
 from contrastive_ops.distributed.statistics import statistics_of_team
@@ -16,13 +17,7 @@ from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.ops.volume_statistics import volume_problem
-from contrastive_ops.problem import (
-    DEFAULT_WORKSPACE_BYTES,
-    check_matrix,
-    check_modalities,
-    check_scale,
-    statistics_dtype,
-)
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, statistics_dtype
 from contrastive_ops.relations import off_diagonal
 
 

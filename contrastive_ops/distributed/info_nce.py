@@ -13,6 +13,7 @@ from contrastive_ops.distributed.convention import GradReduction, mean_over_rank
 from contrastive_ops.distributed.statistics import local_problem, statistics_of_team
 from contrastive_ops.losses._common import check_pairs, inverse_temperature, paired_scores
 from contrastive_ops.ops import cross_entropy_of_positive
+from contrastive_ops.ops.statistics import statistics_reductions
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import all_pairs, diagonal, off_diagonal
 
@@ -59,10 +60,10 @@ def info_nce(
         problem = local_problem(
             queries,
             keys if negatives is None else negatives,
+            statistics_reductions(
+                off_diagonal() if negatives is None else all_pairs(), diagonal() if negatives is None else None
+            ),
             scale=inverse_temperature(temperature, queries),
-            candidates=off_diagonal() if negatives is None else all_pairs(),
-            positives=diagonal() if negatives is None else None,
-            columns=False,
             workspace_bytes=workspace_bytes,
         )
         return Task(problem, backend, {"negatives": "the other keys" if negatives is None else "given"})
@@ -70,7 +71,7 @@ def info_nce(
     task, team = agree("info_nce", distribution, prepare)
     row_lse, positive, _, _ = statistics_of_team(task, team, distribution)
     if positive is None:
-        positive = paired_scores(task.problem.queries, keys, task.problem.scale)
+        positive = paired_scores(task.problem.rows.vectors, keys, task.problem.scale)
     assert row_lse is not None
     return mean_over_ranks(cross_entropy_of_positive(row_lse, positive), group=group, grad_reduction=grad_reduction)
 

@@ -1,9 +1,9 @@
-"""The forward and the backward pass of the statistics, written over visits: the same for every strategy."""
+"""The forward and the backward pass of the reductions, written over visits: the same for every strategy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -12,22 +12,20 @@ from torch import Tensor
 from contrastive_ops.backends import Wanted
 from contrastive_ops.distributed.carriers import Carrier, Combine
 from contrastive_ops.distributed.collectives import Tensors
-from contrastive_ops.distributed.lines import Lines, block, line_first, own_lines
-from contrastive_ops.ops import partial_gradients, partial_statistics
-from contrastive_ops.problem import Gradients, Problem, Statistics, unflatten_relations
+from contrastive_ops.distributed.lines import Lines, block, own_lines
+from contrastive_ops.leaves import Axis, lines_first, lines_in_place
+from contrastive_ops.ops import partial_gradients, partial_results
+from contrastive_ops.problem import Problem, Results
+from contrastive_ops.reductions import Reduced, Reduction
 
 T = TypeVar("T")
-Inputs = Sequence[Tensor | None]  # in the order of `Gradients`
-
-# how the shares of a line's lse and sum, over disjoint sets of pairs, become one
-MERGE: tuple[Combine, Combine] = (torch.logaddexp, torch.add)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one call is done: everything but its differentiable inputs."""
+    """How one call is done: everything but its leaves."""
 
-    relations: Problem  # relations, directions and options; its differentiable inputs are empty
+    problem: Problem  # its tensors are empty; without self-similarity, as a rank's rows meet others' columns
     backend: str | None
     carrier: Carrier
     rows_travel: bool  # the columns do otherwise
@@ -38,79 +36,62 @@ class Plan:
         """(staying, travelling) from (rows, columns), and just as well back."""
         return (of_columns, of_rows) if self.rows_travel else (of_rows, of_columns)
 
-    def with_constants(self, mixing: Tensor | None, *ids: Tensor) -> Plan:
-        """The same with these in the place of the tensors that score and relations have."""
-        kinds, offsets, _, num_candidate_clauses = self.relations.flatten_relations()
-        candidates, positives = unflatten_relations(kinds, offsets, ids, num_candidate_clauses)
-        relations = self.relations._replace(
-            candidates=candidates,
-            positives=None if self.relations.positives is None else positives,
-            score=self.relations.score._replace(mixing=mixing),
-        )
-        return replace(self, relations=relations)
-
-    def own(self, inputs: Inputs) -> tuple[Problem, Lines, Lines]:
+    def own(self, leaves: Sequence[Tensor]) -> tuple[Problem, Lines, Lines]:
         """This rank's problem and its (staying, travelling) lines."""
-        queries, keys, scale, row_bias, col_bias, row_term, col_term = inputs
-        assert queries is not None and keys is not None and scale is not None
-        problem = self.relations._replace(
-            queries=queries,
-            keys=keys,
-            scale=scale,
-            row_bias=row_bias,
-            col_bias=col_bias,
-            score=self.relations.score._replace(row_term=row_term, col_term=col_term),
-        )
+        problem = self.problem.with_leaves(leaves)
         return problem, *self.by_role(*own_lines(problem, *self.starts))
 
 
-def forward_pass(plan: Plan, inputs: Inputs, *, keep: bool) -> tuple[Statistics, Tensor | None, Tensors]:
-    """(statistics of this rank's lines; if `keep`: the backend's state and the visitors, for a single visit)."""
-    problem, stay, travel = plan.own(inputs)
+def forward_pass(plan: Plan, leaves: Sequence[Tensor], *, keep: bool) -> tuple[Results, Tensor | None, Tensors]:
+    """(results of this rank's lines; if `keep`: the backend's state and the visitors, for a single visit)."""
+    problem, stay, travel = plan.own(leaves)
     carrier = plan.carrier
-    merge = MERGE[: 1 if problem.positives is None else 2]
-    _, travellers_have_statistics = plan.by_role(problem.rows, problem.columns)
-    homeward = carrier.homeward(merge) if travellers_have_statistics else None
+    how_stay, how_travel = plan.by_role(*(_merges(problem, axis) for axis in (Axis.ROWS, Axis.COLS)))
+    homeward = carrier.homeward(how_travel) if how_travel else None
     own: Tensors = ()
     for start, packed in zip(carrier.starts, carrier.visits(travel.packed(plan.wire_dtype)), strict=True):
         rows, cols = plan.by_role(stay, travel.unpacked(start, packed))
         part = block(problem, rows, cols, problem.workspace_bytes if keep else 0)
-        statistics, state = partial_statistics(part, plan.backend)
-        of_stay, of_visitors = plan.by_role(_unbatched(statistics[:2]), _unbatched(statistics[2:]))
-        own = _combined(merge, own, of_stay)
+        results, state = partial_results(part, plan.backend)
+        of_stay, of_visitors = plan.by_role(
+            _unbatched([x.rows for x in results]), _unbatched([x.columns for x in results])
+        )
+        own = _combined(how_stay, own, of_stay)
         if homeward is not None:
             homeward.add(of_visitors)
-    of_rows, of_columns = plan.by_role(own, () if homeward is None else homeward.arrived())
-    sums = problem.positives is not None
-    result = Statistics(
-        *_placed(of_rows, (problem.rows, problem.rows and sums)),
-        *_placed(of_columns, (problem.columns, problem.columns and sums)),
+    of_rows, of_columns = map(iter, plan.by_role(own, () if homeward is None else homeward.arrived()))
+    found = tuple(
+        Reduced(next(of_rows) if r.rows else None, next(of_columns) if r.columns else None) for r in problem.reductions
     )
-    return (result, state, packed) if keep else (result, None, ())
+    return (found, state, packed) if keep else (found, None, ())
 
 
 def backward_pass(
     plan: Plan,
-    inputs: Inputs,
-    statistics: Statistics,
-    upstream: Statistics,
+    leaves: Sequence[Tensor],
+    results: Results,
+    upstream: Results,
     state: Tensor | None,
     visitors: Tensors,
-    wanted: Wanted,
-) -> Gradients:
-    """Gradients of this rank's inputs: those of its lines complete, that of the scale its part of the sum over ranks.
+    wanted: Sequence[bool],
+    dtype: torch.dtype,
+) -> list[Tensor | None]:
+    """Gradients of this rank's leaves in that dtype: those of its lines complete, that of the scale its part of the sum
+    over ranks.
 
-    Visitors bring along what the formula of dS asks of their lines: merged lse and upstream gradients.
+    Visitors bring along what slopes ask of their lines: merged results and upstream gradients.
     """
-    problem, stay, travel = plan.own(inputs)
+    problem, stay, travel = plan.own(leaves)
     carrier = plan.carrier
-    wanted_of_rows = (wanted.queries, wanted.row_bias, wanted.row_term)
-    wanted_of_columns = (wanted.keys, wanted.col_bias, wanted.col_term)
-    _, wanted_of_travel = plan.by_role(wanted_of_rows, wanted_of_columns)
-    homeward = carrier.homeward([torch.add] * sum(wanted_of_travel)) if any(wanted_of_travel) else None
-    # of a line: (lse, d_lse, d_sum)
+    asked = [leaf for (leaf, _), want in zip(problem.leaves, wanted, strict=True) if want]
+    asked_of_rows, asked_of_cols = ([x for x in asked if x.axis is axis] for axis in (Axis.ROWS, Axis.COLS))
+    asked_of_stay, asked_of_travel = plan.by_role(asked_of_rows, asked_of_cols)
+    homeward = carrier.homeward([torch.add] * len(asked_of_travel)) if asked_of_travel else None
+    dims = {leaf: tensor.dim() for leaf, tensor in problem.leaves}
+    names = {leaf.gradient: True for leaf in asked}
+    asked_names = Wanted(**names, dtype=dtype)  # type: ignore[arg-type]
     knows, brings = plan.by_role(
-        _present((statistics.row_lse, *upstream[:2])), _present((statistics.col_lse, *upstream[2:]))
+        _known(problem, results, upstream, Axis.ROWS), _known(problem, results, upstream, Axis.COLS)
     )
     visits = iter((visitors,)) if visitors else carrier.visits(travel.packed(plan.wire_dtype))
     along = carrier.visits((torch.stack(brings, 1),) if brings else ())
@@ -120,45 +101,74 @@ def backward_pass(
         rows, cols = plan.by_role(stay, travel.unpacked(start, packed))
         part = block(problem, rows, cols, problem.workspace_bytes)
         of_rows, of_columns = plan.by_role(knows, brought[0].unbind(1) if brought else ())
-        merged, part_upstream = _statistics_and_upstream(part, of_rows, of_columns)
-        gradients = partial_gradients(part, plan.backend, merged, part_upstream, state, wanted)
-        of_stay, of_visitors = plan.by_role(*_gradients_of_lines(gradients))
-        own = _combined((torch.add,) * 3, own, of_stay)
+        merged, part_upstream = _results_and_upstream(problem, of_rows, of_columns)
+        gradients = partial_gradients(part, plan.backend, merged, part_upstream, state, asked_names)
+        of_stay, of_visitors = (
+            tuple(lines_first(leaf, _as_own(getattr(gradients, str(leaf.gradient)), dims[leaf])) for leaf in side)
+            for side in (asked_of_stay, asked_of_travel)
+        )
+        own = _combined([torch.add] * len(of_stay), own, of_stay)
         if homeward is not None:
             homeward.add(of_visitors)
         if gradients.scale is not None:
             part_of_scale = gradients.scale.double()  # parts cancel: positives and negatives are in different blocks
             scale = part_of_scale if scale is None else scale + part_of_scale
-    of_rows, of_columns = plan.by_role(own, () if homeward is None else homeward.arrived())
-    queries, row_bias, row_term = _placed(of_rows, wanted_of_rows)
-    keys, col_bias, col_term = _placed(of_columns, wanted_of_columns)
-    keys = None if keys is None else keys.movedim(0, -2)
-    return Gradients(queries, keys, scale, row_bias, col_bias, row_term, col_term)
+    found = dict(zip(asked_of_stay, own, strict=True))
+    if homeward is not None:
+        found |= zip(asked_of_travel, homeward.arrived(), strict=True)
+    return [
+        None if not want else scale if leaf.axis is Axis.NONE else lines_in_place(leaf, found[leaf])
+        for (leaf, _), want in zip(problem.leaves, wanted, strict=True)
+    ]
 
 
-def _statistics_and_upstream(part: Problem, of_rows: Tensors, of_columns: Tensors) -> tuple[Statistics, Statistics]:
-    """From each side's (lse, d_lse, d_sum), as far as they are there, with a batch dimension."""
-    sums = part.positives is not None
-
-    def sides(tensors: Tensors, present: bool) -> tuple[Tensor | None, ...]:
-        return _placed([x[None].contiguous() for x in tensors], (present, present, present and sums))
-
-    row_lse, d_row_lse, d_row_sum = sides(of_rows, part.rows)
-    col_lse, d_col_lse, d_col_sum = sides(of_columns, part.columns)
-    return Statistics(row_lse, None, col_lse, None), Statistics(d_row_lse, d_row_sum, d_col_lse, d_col_sum)
+def _merges(problem: Problem, axis: Axis) -> list[Combine]:
+    """How the shares of the lines along an axis, over disjoint sets of pairs, become one: reduction by reduction."""
+    return [
+        torch.add if r.merges_by_adding else r.merge
+        for r in problem.reductions
+        if (r.rows if axis is Axis.ROWS else r.columns)
+    ]
 
 
-def _gradients_of_lines(gradients: Gradients) -> tuple[Tensors, Tensors]:
-    """Those of the (rows, columns), each `[n, ...]`."""
-    of_rows = _unbatched((gradients.queries, gradients.row_bias, gradients.row_term))
-    of_columns = _unbatched((gradients.keys, gradients.col_bias, gradients.col_term))
-    if gradients.keys is not None:
-        of_columns = (line_first(of_columns[0]), *of_columns[1:])
-    return of_rows, of_columns
+def _along(reduced: Reduced, axis: Axis) -> Tensor | None:
+    return reduced.rows if axis is Axis.ROWS else reduced.columns
 
 
-def _present(values: Sequence[Tensor | None]) -> Tensors:
-    return tuple(x for x in values if x is not None)
+def _known(problem: Problem, results: Results, upstream: Results, axis: Axis) -> Tensors:
+    """Of each line along an axis: what `_results_and_upstream` takes."""
+    found = []
+    for reduction, result, given in zip(problem.reductions, results, upstream, strict=True):
+        if not reduction.has_slope:
+            continue
+        for value in ((result,) if reduction.slope_has_result else ()) + (given,):
+            line = _along(value, axis)
+            if line is not None:
+                found.append(line)
+    return tuple(found)
+
+
+def _results_and_upstream(problem: Problem, of_rows: Tensors, of_columns: Tensors) -> tuple[Results, Results]:
+    """Inverse of `_known` on both sides, with a batch dimension."""
+    rows, columns = (iter([x[None].contiguous() for x in side]) for side in (of_rows, of_columns))
+
+    def following(reduction: Reduction) -> Reduced:
+        has_slope = reduction.has_slope
+        return Reduced(
+            next(rows) if reduction.rows and has_slope else None,
+            next(columns) if reduction.columns and has_slope else None,
+        )
+
+    nothing = Reduced(None, None)
+    pairs = [(following(r) if r.slope_has_result else nothing, following(r)) for r in problem.reductions]
+    return tuple(result for result, _ in pairs), tuple(given for _, given in pairs)
+
+
+def _as_own(gradient: Tensor, dims: int) -> Tensor:
+    """Without the dimensions of batch and vectors that this rank's leaf does not have."""
+    for _ in range(gradient.dim() - dims):
+        gradient = gradient.squeeze(0)
+    return gradient
 
 
 def _unbatched(values: Sequence[Tensor | None]) -> Tensors:
@@ -166,12 +176,6 @@ def _unbatched(values: Sequence[Tensor | None]) -> Tensors:
     return tuple(x.squeeze(0) for x in values if x is not None)
 
 
-def _placed(values: Sequence[Tensor], present: Sequence[bool]) -> tuple[Tensor | None, ...]:
-    """Inverse of leaving out: None where nothing is present."""
-    remaining = iter(values)
-    return tuple(next(remaining) if here else None for here in present)
-
-
 def _combined(how: Sequence[Combine], so_far: Tensors, more: Tensors) -> Tensors:
     """`more` itself where nothing was before it."""
-    return tuple(combine(a, b) for combine, a, b in zip(how, so_far, more, strict=False)) if so_far else more
+    return tuple(combine(a, b) for combine, a, b in zip(how, so_far, more, strict=True)) if so_far else more

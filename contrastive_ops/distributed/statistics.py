@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from contrastive_ops.backends import Wanted
+from contrastive_ops.build_problem import build_problem
 from contrastive_ops.distributed.agreement import Distribution, Strategy, Task, Team, agree
 from contrastive_ops.distributed.carriers import AtOnce, Carrier, InTurns, first_lines
 from contrastive_ops.distributed.passes import Plan, backward_pass, forward_pass
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.reduce import by_reduction, in_order
 from contrastive_ops.ops.rule import Rule
-from contrastive_ops.ops.schema import NUM_INPUTS, differentiable_inputs
+from contrastive_ops.ops.statistics import Statistics, as_statistics, statistics_reductions
 from contrastive_ops.ops.transforms import requires_grad
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, Statistics, build_problem, statistics_dtype
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, statistics_dtype
+from contrastive_ops.reductions import Reduction
 from contrastive_ops.relations import Relation
 
 
@@ -72,13 +74,10 @@ def similarity_statistics(
         problem = local_problem(
             queries,
             keys,
+            statistics_reductions(candidates, positives, rows, columns),
             scale=scale,
             row_bias=row_bias,
             col_bias=col_bias,
-            candidates=candidates,
-            positives=positives,
-            rows=rows,
-            columns=columns,
             workspace_bytes=workspace_bytes,
         )
         return Task(problem, backend, {})
@@ -86,30 +85,30 @@ def similarity_statistics(
     return statistics_of_team(*agree("similarity_statistics", distribution, prepare), distribution)
 
 
-def local_problem(queries: Tensor, keys: Tensor, **options: Any) -> Problem:
+def local_problem(queries: Tensor, keys: Tensor, reductions: Mapping[str, Reduction], **options: Any) -> Problem:
     """This rank's own rows against its own columns, checked as in one process; options as of `build_problem`."""
-    problem = build_problem(queries, keys, **options)
-    if problem.queries.dim() != 2:
-        raise ValueError(f"queries and keys must be [rows, D] on every rank, got shape {tuple(problem.queries.shape)}")
+    problem = build_problem(queries, keys, reductions, **options)
+    shape = problem.rows.vectors.shape
+    if len(shape) != 2:
+        raise ValueError(f"queries and keys must be [rows, D] on every rank, got shape {tuple(shape)}")
     return problem
 
 
 def statistics_of_team(task: Task, team: Team, distribution: Distribution) -> Statistics:
     """The statistics of this rank's lines over those of all ranks of the team. All of them call it together."""
-    problem = task.problem
+    problem = task.problem.with_two_sides()
     counts = team.row_counts if team.rows_travel else team.col_counts
-    inputs = differentiable_inputs(problem)
+    leaves = [tensor for _, tensor in problem.leaves]
     plan = Plan(
-        relations=_without_tensors(problem),
+        problem=problem.map(lambda _, tensor: tensor.detach().new_empty((0,))),
         backend=task.backend,
         carrier=carrier_for(distribution, counts, team),
         rows_travel=team.rows_travel,
         starts=(first_lines(team.row_counts)[team.ranks.rank], first_lines(team.col_counts)[team.ranks.rank]),
-        wire_dtype=distribution.wire_dtype or problem.queries.dtype,
+        wire_dtype=distribution.wire_dtype or problem.dtype,
     )
-    needs_grad = torch.is_grad_enabled() and requires_grad(*inputs)
-    constants = (problem.score.mixing, *problem.flatten_relations()[2])
-    return Statistics(*_DistributedStatistics.apply(plan, needs_grad, *inputs, *constants))
+    needs_grad = torch.is_grad_enabled() and requires_grad(*leaves)
+    return as_statistics(by_reduction(problem, _DistributedReductions.apply(plan, needs_grad, *leaves)))
 
 
 def carrier_for(distribution: Distribution, counts: Sequence[int], team: Team) -> Carrier:
@@ -117,40 +116,39 @@ def carrier_for(distribution: Distribution, counts: Sequence[int], team: Team) -
     return InTurns(counts, team.ranks) if distribution.strategy == "ring" else AtOnce(counts, team.ranks)
 
 
-def _without_tensors(problem: Problem) -> Problem:
-    """Relations, options and constants alone, for a graph to hold."""
-    none = problem.scale.detach().new_empty((0,))
-    score = problem.score._replace(row_term=None, col_term=None)
-    return problem._replace(queries=none, keys=none, scale=none, row_bias=None, col_bias=None, score=score)
-
-
-class _DistributedStatistics(Rule):
-    num_outputs = len(Statistics._fields)
+class _DistributedReductions(Rule):
+    @classmethod
+    def count_outputs(cls, args: tuple[Any, ...]) -> int:
+        return sum(len(reduction.dims) for reduction in args[0].problem.reductions)
 
     @staticmethod
-    def run(plan, needs_grad, *tensors):  # type: ignore[no-untyped-def]
-        inputs, plan = tensors[:NUM_INPUTS], plan.with_constants(*tensors[NUM_INPUTS:])
-        statistics, state, visitors = forward_pass(plan, inputs, keep=needs_grad and plan.carrier.keeps_visits)
-        return tuple(statistics), (state, *visitors)
+    def run(plan, needs_grad, *leaves):  # type: ignore[no-untyped-def]
+        results, state, visitors = forward_pass(plan, leaves, keep=needs_grad and plan.carrier.keeps_visits)
+        return tuple(in_order(results)), (state, *visitors)
 
     @staticmethod
-    def keep(ctx: Any, args, statistics, kept):  # type: ignore[no-untyped-def]
-        ctx.plan, _, *tensors = args
-        ctx.num_tensors = len(tensors)
-        ctx.save_for_backward(*tensors, *statistics, *kept)
+    def keep(ctx: Any, args, results, kept):  # type: ignore[no-untyped-def]
+        ctx.plan, _, *leaves = args
+        ctx.num_leaves, ctx.num_results = len(leaves), len(results)
+        ctx.save_for_backward(*leaves, *results, *kept)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, saved, *upstream):  # type: ignore[no-untyped-def]
-        tensors, saved = saved[: ctx.num_tensors], saved[ctx.num_tensors :]
-        inputs, constants = tensors[:NUM_INPUTS], tensors[NUM_INPUTS:]
-        plan = ctx.plan.with_constants(*constants)
-        statistics, (state, *visitors) = Statistics(*saved[:4]), saved[4:]
+        leaves, saved = saved[: ctx.num_leaves], saved[ctx.num_leaves :]
+        results, (state, *visitors) = saved[: ctx.num_results], saved[ctx.num_results :]
+        plan = ctx.plan
+        wanted = ctx.needs_input_grad[2:]
         # what every rank adds to a line's gradient is rounded once, at home
-        wanted = Wanted(*ctx.needs_input_grad[2 : 2 + NUM_INPUTS])._replace(dtype=statistics_dtype(inputs[0].dtype))
-        gradients = backward_pass(plan, inputs, statistics, Statistics(*upstream), state, tuple(visitors), wanted)
-        found = [
-            None if gradient is None else gradient.to(value.dtype)
-            for gradient, value in zip(gradients, inputs, strict=True)
-        ]
-        return None, None, *found, *(None for _ in constants)
+        gradients = backward_pass(
+            plan,
+            leaves,
+            by_reduction(plan.problem, results),
+            by_reduction(plan.problem, upstream),
+            state,
+            tuple(visitors),
+            wanted,
+            statistics_dtype(plan.problem.dtype),
+        )
+        found = [None if g is None else g.to(leaf.dtype) for g, leaf in zip(gradients, leaves, strict=True)]
+        return None, None, *found

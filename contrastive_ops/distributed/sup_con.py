@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix
 from contrastive_ops.distributed.agreement import Distribution, Strategy, Task, agree
 from contrastive_ops.distributed.carriers import Carrier
 from contrastive_ops.distributed.convention import GradReduction, mean_over_ranks
@@ -18,7 +19,8 @@ from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._labels import is_labelled
 from contrastive_ops.ops.rule import Rule
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
+from contrastive_ops.ops.statistics import statistics_reductions
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import off_diagonal, same
 
 
@@ -69,10 +71,8 @@ def sup_con(
         problem = local_problem(
             features,
             features,
+            statistics_reductions(off_diagonal(), same(labels).without_diagonal()),
             scale=inverse_temperature(temperature, features),
-            candidates=off_diagonal(),
-            positives=same(labels).without_diagonal(),
-            columns=False,
             workspace_bytes=workspace_bytes,
         )
         labelled = is_labelled(labels, ignore_index)

@@ -7,9 +7,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import autocast, check_matrix, check_scale
 from contrastive_ops.losses._checks import check_choice
 from contrastive_ops.plain import plain_float
-from contrastive_ops.problem import autocast, check_matrix, check_scale, statistics_dtype
+from contrastive_ops.problem import statistics_dtype
 from contrastive_ops.readable import is_readable
 
 Reduction = Literal["mean", "sum", "none"]

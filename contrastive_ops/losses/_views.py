@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_embeddings, check_scale, without_autocast
 from contrastive_ops.losses._common import in_statistics_dtype
-from contrastive_ops.problem import check_embeddings, check_scale, without_autocast
 from contrastive_ops.relations import Relation, different
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from contrastive_ops.check import check_scale, without_autocast
 from contrastive_ops.losses._common import (
     Reduction,
     check_pairs,
@@ -14,7 +15,7 @@ from contrastive_ops.losses._common import (
 )
 from contrastive_ops.losses._directions import pair_cross_entropies
 from contrastive_ops.losses._module import LossModule
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale, without_autocast
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 
 
 def cwcl(

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_scale
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import (
     Reduction,
@@ -21,7 +22,7 @@ from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.losses._views import other_instances
 from contrastive_ops.ops import cross_entropy_of_positive
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_scale
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 
 
 def debiased_nt_xent(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix
 from contrastive_ops.losses._checks import check_ids, check_indices
 from contrastive_ops.losses._common import (
     Reduction,
@@ -19,7 +20,7 @@ from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.plain import plain_int
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import different
 
 

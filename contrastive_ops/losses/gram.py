@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
+from contrastive_ops.check import check_matrix, check_modalities, check_scale
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
@@ -16,13 +17,7 @@ from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.ops.statistics import problem_statistics
 from contrastive_ops.ops.volume_statistics import volume_problem
-from contrastive_ops.problem import (
-    DEFAULT_WORKSPACE_BYTES,
-    check_matrix,
-    check_modalities,
-    check_scale,
-    statistics_dtype,
-)
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, statistics_dtype
 from contrastive_ops.relations import off_diagonal
 
 

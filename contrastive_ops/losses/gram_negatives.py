@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix, check_modalities, check_scale
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.ops import gram_volume
 from contrastive_ops.ops.rule import refuse_transformed
 from contrastive_ops.ops.volume_blocks import volume_blocks
-from contrastive_ops.problem import check_matrix, check_modalities, check_scale
 from contrastive_ops.relations import off_diagonal
 
 FLOOR = 1e-4  # of GRAM's training code
@@ -58,7 +58,7 @@ def gram_negatives(
     scale = check_scale(inverse_temperature(temperature, anchor), anchor.device, volume.dtype).neg()
     tuples, anchors = _Draw(volume, generator), _Draw(volume, generator)
     for rows, cols, scores in volume_blocks(anchor, modalities, scale):
-        candidates = off_diagonal().mask(rows, cols, scores.device)
+        candidates = off_diagonal(rows.start - cols.start).mask(*scores.shape, scores.device)
         assert candidates is not None
         scores.masked_fill_(~candidates, -torch.inf)
         tuples.see(rows, cols.start, scores)

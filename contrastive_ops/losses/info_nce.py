@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
+from contrastive_ops.check import autocast, check_embeddings
 from contrastive_ops.losses._common import (
     Reduction,
     check_pairs,
@@ -23,7 +24,7 @@ from contrastive_ops.ops import cross_entropy_of_positive, merge_lse, streamed_r
 from contrastive_ops.ops.private_scores import private_scores
 from contrastive_ops.ops.streamed import split_rows
 from contrastive_ops.ops.transforms import requires_grad
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import Relation, diagonal
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from contrastive_ops.check import check_embeddings
 from contrastive_ops.losses._module import LossModule
-from contrastive_ops.problem import check_embeddings
 
 
 def matryoshka(

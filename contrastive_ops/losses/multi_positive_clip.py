@@ -6,12 +6,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix
 from contrastive_ops.losses._checks import check_ids
 from contrastive_ops.losses._common import Reduction, check_reduction, named_scale, reduce_counted
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.ops import similarity_statistics
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import same
 
 

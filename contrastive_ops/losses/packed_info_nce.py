@@ -6,12 +6,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix
 from contrastive_ops.losses._checks import check_indices
 from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_cross_entropy, row_lse_and_sum
 from contrastive_ops.ops import cross_entropy_of_positive
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import different, same
 
 

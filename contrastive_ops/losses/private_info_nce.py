@@ -6,12 +6,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_embeddings
 from contrastive_ops.losses._checks import check_indices
 from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.ops.private_scores import private_scores
-from contrastive_ops.problem import check_embeddings
 
 
 def private_info_nce(

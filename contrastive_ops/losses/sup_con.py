@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix
 from contrastive_ops.losses._checks import check_choice, check_ids
 from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._counts import count_same
@@ -13,7 +14,7 @@ from contrastive_ops.losses._labels import is_labelled
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, row_lse_and_sum
 from contrastive_ops.ops import cross_entropy_of_positive
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.relations import different, off_diagonal, same
 
 

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix, without_autocast
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import (
     Reduction,
@@ -20,7 +21,7 @@ from contrastive_ops.losses._common import (
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, zero_without_candidates
 from contrastive_ops.ops import cross_entropy_of_positive, merged_along
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, check_matrix, statistics_dtype, without_autocast
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, statistics_dtype
 from contrastive_ops.relations import off_diagonal
 
 

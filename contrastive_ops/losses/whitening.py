@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix, without_autocast
 from contrastive_ops.losses._checks import check_indices, check_number
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.rule import Rule
 from contrastive_ops.plain import plain_int
-from contrastive_ops.problem import check_matrix, without_autocast
 
 
 def shuffled_group_whitening(

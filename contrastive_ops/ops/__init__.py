@@ -1,23 +1,27 @@
 """Differentiable primitives that the losses are made of."""
 
+from contrastive_ops.ops.cross_entropy import cross_entropy_of_positive
 from contrastive_ops.ops.merge import merge_lse, merged_along
 from contrastive_ops.ops.nearest_volume import gram_nearest
 from contrastive_ops.ops.paired_volume import gram_volume
-from contrastive_ops.ops.partial import partial_gradients, partial_statistics
-from contrastive_ops.ops.row_cross_entropy import cross_entropy_of_positive, summed_row_cross_entropy
+from contrastive_ops.ops.partial import partial_gradients, partial_results
+from contrastive_ops.ops.reduce import reduce
+from contrastive_ops.ops.row_cross_entropy import summed_row_cross_entropy
 from contrastive_ops.ops.softmax_mean import softmax_mean
-from contrastive_ops.ops.statistics import similarity_statistics
+from contrastive_ops.ops.statistics import Statistics, similarity_statistics
 from contrastive_ops.ops.streamed import streamed_row_lse
 from contrastive_ops.ops.volume_statistics import volume_statistics
 
 __all__ = [
+    "Statistics",
     "cross_entropy_of_positive",
     "gram_nearest",
     "gram_volume",
     "merge_lse",
     "merged_along",
     "partial_gradients",
-    "partial_statistics",
+    "partial_results",
+    "reduce",
     "similarity_statistics",
     "softmax_mean",
     "streamed_row_lse",

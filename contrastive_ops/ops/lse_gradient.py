@@ -1,15 +1,18 @@
-"""Row log-sum-exps and the gradient of their sum in one input, outside of autograd: softmax-weighted means."""
+"""Row log-sum-exps and the gradient of their sum in one side, outside of autograd: softmax-weighted means."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from contrastive_ops.ops.schema import Settings
-from contrastive_ops.problem import Gradients, Problem, build_problem, without_autocast
+from contrastive_ops.build_problem import build_problem
+from contrastive_ops.check import without_autocast
+from contrastive_ops.form import Flat
+from contrastive_ops.ops.statistics import statistics_reductions
+from contrastive_ops.problem import Problem
 from contrastive_ops.relations import Relation
+
+QUERIES, KEYS = 1, 2  # among the leaves of a `row_lse_problem`, after the scale
 
 
 def row_lse_problem(
@@ -27,23 +30,18 @@ def row_lse_problem(
         return build_problem(
             queries,
             keys,
+            statistics_reductions(candidates, positives),
             scale=scale,
             col_bias=col_bias,
-            candidates=candidates,
-            positives=positives,
             workspace_bytes=workspace_bytes,
         )
 
 
-def lse_and_gradient(inputs: Sequence[Tensor | None], settings: Settings, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """(row_lse, row_sum, d sum_i lse_i / d input of that name): in the queries, the softmax-weighted means of the keys.
-
-    `inputs` are those of the operators, `settings` those of a `row_lse_problem`.
-    """
-    *statistics, state = torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)
-    upstream = (torch.ones_like(statistics[0]), None, None, None)
-    wanted = [field == name for field in Gradients._fields]
-    gradients = torch.ops.contrastive_ops.similarity_statistics_backward(
-        *inputs, *settings, *statistics, state, *upstream, wanted
-    )
-    return statistics[0], statistics[1], gradients[Gradients._fields.index(name)]
+def lse_and_gradient(flat: Flat, backend: str | None, leaf: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    """(row_lse, row_sum if there are positives, d sum_i lse_i / d leaf) of a flat `row_lse_problem`: in the queries,
+    the softmax-weighted means of the keys."""
+    results = torch.ops.contrastive_ops.reduce(*flat, backend)
+    upstream = [torch.ones_like(results[0]), *[None for _ in results[2:]]]
+    wanted = [i == leaf for i in range(len(flat.leaves))]
+    gradients = torch.ops.contrastive_ops.reduce_backward(*flat, backend, results, upstream, wanted)
+    return results[0], results[1] if len(results) > 2 else None, gradients[leaf]

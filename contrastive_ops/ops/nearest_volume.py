@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import check_matrix, check_modalities
 from contrastive_ops.ops.rule import refuse_transformed
 from contrastive_ops.ops.volume_blocks import volume_blocks
 from contrastive_ops.plain import plain_int
-from contrastive_ops.problem import check_matrix, check_modalities, statistics_dtype
+from contrastive_ops.problem import statistics_dtype
 
 
 @torch.no_grad()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from contrastive_ops.check import check_modalities
 from contrastive_ops.ops.tuple_spans import tuple_spans
-from contrastive_ops.problem import check_modalities
 
 
 def gram_volume(anchor: Tensor, modalities: Sequence[Tensor]) -> Tensor:

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from contrastive_ops.check import autocast, check_scale, without_autocast
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.transforms import require_grad, requires_grad
-from contrastive_ops.problem import autocast, check_scale, statistics_dtype, without_autocast
+from contrastive_ops.problem import statistics_dtype
 
 # of keys that are widened at a time: what a cache holds, and what keeps all processors of a GPU busy
 CPU_CHUNK, GPU_CHUNK = 1 << 16, 1 << 22

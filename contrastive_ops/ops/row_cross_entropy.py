@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from contrastive_ops.backends import Backend, Wanted, check_backend_name, select_backend
+from contrastive_ops.backends import check_backend_name
+from contrastive_ops.build_problem import build_problem
+from contrastive_ops.form import flatten, unflatten
+from contrastive_ops.ops.cross_entropy import cross_entropy_of_positive
 from contrastive_ops.ops.once import differentiable_once
+from contrastive_ops.ops.panels import total_and_gradients
 from contrastive_ops.ops.rule import Rule
-from contrastive_ops.ops.schema import (
-    NUM_INPUTS,
-    PROBLEM_SCHEMA,
-    differentiable_inputs,
-    flatten,
-    unflatten,
-)
+from contrastive_ops.ops.statistics import statistics_reductions
 from contrastive_ops.ops.transforms import require_grad
-from contrastive_ops.problem import (
-    DEFAULT_WORKSPACE_BYTES,
-    Gradients,
-    Problem,
-    Statistics,
-    build_problem,
-    without_autocast,
-)
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Results, statistics_dtype
+from contrastive_ops.reductions import Reduced
 from contrastive_ops.relations import Relation
-
-PANEL_ROWS = 384  # panels are multiples of this, so that tiles are whole
 
 torch.library.define(
     "contrastive_ops::row_cross_entropy",
-    f"({PROBLEM_SCHEMA}, bool[] wanted) -> "
-    "(Tensor total, Tensor dqueries, Tensor dkeys, Tensor dscale, Tensor drow_bias, Tensor dcol_bias, "
-    "Tensor drow_term, Tensor dcol_term)",
+    "(Tensor[] leaves, SymInt[] numbers, str form, str? backend, bool[] wanted) -> Tensor[]",
 )
-
-
-def cross_entropy_of_positive(lse_negatives: Tensor, positive: Tensor) -> Tensor:
-    """-log softmax of the positive among itself and its negatives, as softplus(lse_negatives - positive).
-
-    The positive stays out of its own log-sum-exp, so its gradient is -sigmoid(lse_negatives - positive), never the
-    difference p - 1 that loses confident pairs. No negatives (lse = -inf) give 0.
-    """
-    # above the threshold softplus is linear, and exp(-50) is below the last bit of 50 also in float64
-    return F.softplus(lse_negatives - positive, threshold=50.0)
 
 
 def summed_row_cross_entropy(
@@ -79,130 +55,74 @@ def summed_row_cross_entropy(
     problem = build_problem(
         queries,
         keys.view_as(keys) if keys is queries else keys,  # one direction has no self-similarity to use
+        statistics_reductions(candidates, positives),
         scale=scale,
         row_bias=row_bias,
         col_bias=col_bias,
-        candidates=candidates,
-        positives=positives,
-        rows=True,
-        columns=False,
         workspace_bytes=workspace_bytes,
     )
-    inputs = differentiable_inputs(problem)
-    wanted = require_grad(inputs) if torch.is_grad_enabled() else [False] * len(inputs)
+    wanted = require_grad([tensor if leaf.gradient is not None else None for leaf, tensor in problem.leaves])
+    if not torch.is_grad_enabled():
+        wanted = [False] * len(wanted)
+    flat = flatten(problem, problem.workspace_bytes if any(wanted) else 0)
     total: Tensor
-    (total,) = _SummedRowCrossEntropy.apply(flatten(problem, backend, keep_scores=any(wanted)), wanted, *inputs)
+    (total,) = _SummedRowCrossEntropy.apply(backend, flat.form, flat.numbers, wanted, *flat.leaves)
     return total
 
 
 class _SummedRowCrossEntropy(Rule):
     @staticmethod
-    def run(settings, wanted, *inputs):  # type: ignore[no-untyped-def]
-        total, *gradients = torch.ops.contrastive_ops.row_cross_entropy(*inputs, *settings, wanted)
+    def run(backend, form, numbers, wanted, *leaves):  # type: ignore[no-untyped-def]
+        total, *gradients = torch.ops.contrastive_ops.row_cross_entropy(leaves, numbers, form, backend, wanted)
         return (total,), tuple(gradients)
 
     @staticmethod
     def keep(ctx: Any, args, outputs, gradients):  # type: ignore[no-untyped-def]
-        _, wanted, *inputs = args
-        # the inputs are saved for their graph alone: a second differentiation must find it and be refused
-        ctx.save_for_backward(*gradients, *inputs)
-        ctx.wanted = wanted
+        _, _, _, ctx.wanted, *leaves = args
+        # the leaves are saved for their graph alone: a second differentiation must find it and be refused
+        ctx.save_for_backward(*gradients, *leaves)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, saved, d_total):  # type: ignore[no-untyped-def]
-        gradients, inputs = saved[:NUM_INPUTS], saved[NUM_INPUTS:]
-        return (
-            None,
-            None,
-            *(
-                (gradient * d_total).to(value.dtype) if want else None
-                for gradient, value, want in zip(gradients, inputs, ctx.wanted, strict=True)
-            ),
-        )
+        gradients, leaves = saved[: len(ctx.wanted)], saved[len(ctx.wanted) :]
+        found = [
+            (gradient * d_total).to(leaf.dtype) if want else None
+            for gradient, leaf, want in zip(gradients, leaves, ctx.wanted, strict=True)
+        ]
+        return None, None, None, None, *found
 
 
 @torch.library.impl("contrastive_ops::row_cross_entropy", "CompositeExplicitAutograd")
-def _row_cross_entropy(*args):  # type: ignore[no-untyped-def]
-    problem, name, (wanted_list,) = unflatten(args)
-    # gradients wait for their upstream factor in the statistics dtype: a loss scale would come too late for float16
-    backend, wanted = select_backend(problem, name), Wanted(*wanted_list)._replace(dtype=problem.statistics_dtype)
-    total = problem.scale.new_zeros(())
-    gradients: Gradients | None = None
-    for rows, panel in _panels(problem, backend):
-        with without_autocast(problem.queries):
-            part, part_gradients = _panel_cross_entropy(panel, backend, wanted)
-        total += part
-        gradients = _accumulate(gradients, part_gradients, rows, problem)
-    absent = problem.scale.new_empty
-    found = gradients or Gradients()
-    given = args[:NUM_INPUTS]
-    return total, *(
-        absent((0,)) if value is None else value.view(like.shape) for value, like in zip(found, given, strict=True)
-    )
+def _row_cross_entropy(leaves, numbers, form, name, wanted):  # type: ignore[no-untyped-def]
+    total, gradients = total_and_gradients(unflatten(leaves, numbers, form), name, _cross_entropy, wanted)
+    return [
+        total,
+        *(
+            _absent(leaf) if gradient is None else gradient.view(leaf.shape)
+            for gradient, leaf in zip(gradients, leaves, strict=True)
+        ),
+    ]
 
 
 @torch.library.register_fake("contrastive_ops::row_cross_entropy")
-def _row_cross_entropy_fake(*args):  # type: ignore[no-untyped-def]
-    problem, _, (wanted,) = unflatten(args)
-    new = problem.scale.new_empty
-    return new(()), *(
-        new(value.shape) if want and value is not None else new((0,))
-        for value, want in zip(args[:NUM_INPUTS], wanted, strict=True)
-    )
+def _row_cross_entropy_fake(leaves, numbers, form, name, wanted):  # type: ignore[no-untyped-def]
+    return [
+        leaves[0].new_empty(()),
+        *(
+            leaf.new_empty(leaf.shape, dtype=statistics_dtype(leaf.dtype)) if want else _absent(leaf)
+            for leaf, want in zip(leaves, wanted, strict=True)
+        ),
+    ]
 
 
-def _panels(problem: Problem, backend: Backend) -> Iterator[tuple[slice, Problem]]:
-    """Row panels whose scores fit the workspace; one panel where the budget does not hold a useful one, or where the
-    backend computes scores again because that costs it less."""
-    _, m, n, _ = problem.sizes
-    row_bytes = max(1, problem.sizes[0] * n * problem.statistics_dtype.itemsize)
-    height = problem.workspace_bytes // row_bytes // PANEL_ROWS * PANEL_ROWS
-    if height == 0 or backend.state_bytes(_panel(problem, slice(0, min(height, m)))) == 0:
-        height = max(m, 1)
-    for start in range(0, max(m, 1), height):
-        rows = slice(start, min(start + height, m))
-        yield rows, _panel(problem, rows)
+def _absent(leaf: Tensor) -> Tensor:
+    return leaf.new_empty((0,), dtype=statistics_dtype(leaf.dtype))
 
 
-def _panel(problem: Problem, rows: slice) -> Problem:
-    return problem._replace(
-        queries=problem.queries[:, rows],
-        row_bias=None if problem.row_bias is None else problem.row_bias[:, rows],
-        candidates=problem.candidates.for_rows(rows),
-        positives=None if problem.positives is None else problem.positives.for_rows(rows),
-    )
-
-
-def _panel_cross_entropy(panel: Problem, backend: Backend, wanted: Wanted) -> tuple[Tensor, Gradients]:
-    statistics, state = backend.forward(panel)
-    row_lse, row_sum = statistics.row_lse, statistics.row_sum
-    assert row_lse is not None and row_sum is not None
-    total = cross_entropy_of_positive(row_lse, row_sum).sum()
-    if not any(wanted[:NUM_INPUTS]):
-        return total, Gradients()
-    # d softplus(lse - s) = sigmoid(lse - s) (dlse - ds)
-    weight = torch.sigmoid(row_lse - row_sum)
-    upstream = Statistics(weight, -weight, None, None)
-    kept = row_lse.new_empty((0,), dtype=torch.uint8) if state is None else state
-    return total, backend.backward(panel, statistics, upstream, kept, wanted)
-
-
-def _accumulate(total: Gradients | None, part: Gradients, rows: slice, problem: Problem) -> Gradients:
-    """Row gradients are put in their place, the others add up in the statistics dtype."""
-    if rows == slice(0, problem.queries.shape[1]):
-        return part
-    if total is None:
-        # the gradients that are wanted, in full size
-        total = Gradients(
-            *(
-                None if value is None or like is None else torch.zeros_like(like, dtype=problem.statistics_dtype)
-                for value, like in zip(part, differentiable_inputs(problem), strict=True)
-            )
-        )
-    for name, part_value in part._asdict().items():
-        value = getattr(total, name)
-        if value is not None:
-            target = value[:, rows] if name in ("queries", "row_bias") else value
-            target += part_value
-    return total
+def _cross_entropy(results: Results) -> tuple[Tensor, Results]:
+    """d softplus(lse - s) = sigmoid(lse - s) (dlse - ds)"""
+    (lse, _), (positive, _) = results
+    assert lse is not None and positive is not None
+    weight = torch.sigmoid(lse - positive)
+    return cross_entropy_of_positive(lse, positive).sum(), (Reduced(weight, None), Reduced(-weight, None))

@@ -23,12 +23,17 @@ class Rule:
     forward mode and `vmap` are refused. Plain autograd gets both in one, which costs 15 us less a call.
     """
 
-    num_outputs: ClassVar[int | None] = 1  # None where nothing is kept
+    num_outputs: ClassVar[int | None] = 1  # negative: all but so many that are kept; None where nothing is kept
     run: ClassVar[Callable[..., tuple[tuple[Any, ...], tuple[Any, ...]]]]
     keep: ClassVar[Callable[..., None]]
     backward: ClassVar[Callable[..., tuple[Any, ...]]]
     _plain: ClassVar[type[Function]]
     _transformed: ClassVar[type[Function] | None] = None
+
+    @classmethod
+    def count_outputs(cls, args: tuple[Any, ...]) -> int | None:
+        """`num_outputs`, where it is not the same for all args."""
+        return cls.num_outputs
 
     def __init_subclass__(cls) -> None:
         cls._plain = _plain(cls.__name__, cls.run, cls.keep, cls.backward)
@@ -42,7 +47,7 @@ class Rule:
             if cls._transformed is None:  # what keeps Dynamo out imports it, which torch.func has done by now
                 cls._transformed = _transformed(cls)
             outputs: tuple[Any, ...] = cls._transformed.apply(*args)
-            return outputs[: cls.num_outputs]
+            return outputs[: cls.count_outputs(args)]
         if torch.is_grad_enabled():
             for arg in args:
                 if isinstance(arg, Tensor) and arg.requires_grad:
@@ -75,10 +80,11 @@ def _transformed(rule: type[Rule]) -> type[Function]:
         return (*outputs, *(None if value is None else value.view_as(value) for value in kept))
 
     def setup_context(ctx: Any, args: tuple[Any, ...], results: tuple[Any, ...]) -> None:
-        rule.keep(ctx, args, results[: rule.num_outputs], results[rule.num_outputs :])
+        ctx.num_outputs = rule.count_outputs(args)
+        rule.keep(ctx, args, results[: ctx.num_outputs], results[ctx.num_outputs :])
 
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
-        return rule.backward(ctx, *upstream[: rule.num_outputs])
+        return rule.backward(ctx, *upstream[: ctx.num_outputs])
 
     methods: dict[str, Callable[..., Any]] = {"jvp": refuse_forward_mode, "vmap": refuse_vmap}
     for method in (forward, setup_context, backward):

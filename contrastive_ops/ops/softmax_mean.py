@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
-from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
+from contrastive_ops.check import autocast, check_embeddings, check_scale
+from contrastive_ops.form import Flat, flatten
+from contrastive_ops.ops.lse_gradient import KEYS, QUERIES, lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.rule import Rule
-from contrastive_ops.ops.schema import flatten
-from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, autocast, check_embeddings, check_scale, statistics_dtype
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, statistics_dtype
 from contrastive_ops.relations import Relation
 
 
@@ -56,7 +58,7 @@ def softmax_mean_and_statistics(
     positives: Relation | None = None,
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """`softmax_mean` over the candidates (0 without any), and its row_lse and row_sum `[M]`, which have no gradient."""
     check_backend_name(backend)
     for name, value in (("queries", queries), ("keys", keys), ("values", values)):
@@ -68,7 +70,7 @@ def softmax_mean_and_statistics(
     # the mean is taken from a gradient that holds the scale, so a scale of 0 is given to the queries
     is_zero = scale_tensor == 0.0
     queries, scale_tensor = queries.masked_fill(is_zero, 0.0), scale_tensor.masked_fill(is_zero, 1.0)
-    # scale, bias and settings are those of the problem without values, too
+    # checked without values, beside which everything else stays as it is
     problem = row_lse_problem(
         queries,
         keys,
@@ -78,9 +80,9 @@ def softmax_mean_and_statistics(
         candidates=candidates,
         positives=positives,
     )
-    settings = flatten(problem, backend, keep_scores=True)
-    found: tuple[Tensor, Tensor, Tensor]
-    found = _SoftmaxMean.apply(values, queries, keys, problem.scale, problem.col_bias, settings)
+    flat = flatten(problem, problem.workspace_bytes)
+    found: tuple[Tensor, Tensor, Tensor | None]
+    found = _SoftmaxMean.apply(values, backend, flat.form, flat.numbers, *flat.leaves)
     return found
 
 
@@ -88,27 +90,29 @@ class _SoftmaxMean(Rule):
     num_outputs = 3
 
     @staticmethod
-    def run(values, queries, keys, scale, bias, settings):  # type: ignore[no-untyped-def]
-        blank = values.new_zeros(queries.shape[0], values.shape[1])
-        beside = torch.cat((queries, blank), 1), torch.cat((keys, values), 1)
-        lse, total, gradient = lse_and_gradient(_inputs(*beside, scale, bias), settings, "queries")
+    def run(values, backend, form, numbers, *leaves):  # type: ignore[no-untyped-def]
+        scale, queries, keys, *_ = leaves
+        beside = _beside(leaves, queries.new_zeros(queries.shape[0], values.shape[1]), values)
+        lse, total, gradient = lse_and_gradient(Flat(beside, numbers, form), backend, QUERIES)
         return (gradient[:, keys.shape[1] :] / scale, lse, total), ()
 
     @staticmethod
     def keep(ctx: Any, args, outputs, kept):  # type: ignore[no-untyped-def]
-        *tensors, ctx.settings = args
-        ctx.save_for_backward(*tensors)
+        values, ctx.backend, ctx.form, ctx.numbers, *leaves = args
+        ctx.save_for_backward(values, *leaves)
         ctx.mark_non_differentiable(*(x for x in outputs[1:] if x is not None))
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, saved, d_mean, _, __):  # type: ignore[no-untyped-def]
-        values, queries, keys, scale, bias = saved
-        beside = torch.cat((queries, d_mean), 1), torch.cat((keys, torch.zeros_like(values)), 1)
-        _, _, gradient = lse_and_gradient(_inputs(*beside, scale, bias), ctx.settings, "keys")
-        return gradient[:, keys.shape[1] :] / scale, None, None, None, None, None
+        values, *leaves = saved
+        scale, _, keys, *_ = leaves
+        flat = Flat(_beside(leaves, d_mean, torch.zeros_like(values)), ctx.numbers, ctx.form)
+        gradient = lse_and_gradient(flat, ctx.backend, KEYS)[2]
+        return gradient[:, keys.shape[1] :] / scale, None, None, None, *[None for _ in leaves]
 
 
-def _inputs(queries: Tensor, keys: Tensor, scale: Tensor, bias: Tensor | None) -> tuple[Tensor | None, ...]:
-    """In the order of `Gradients`."""
-    return queries, keys, scale, None, bias, None, None
+def _beside(leaves: Sequence[Tensor], of_queries: Tensor, of_keys: Tensor) -> list[Tensor]:
+    """Leaves of a problem with more dimensions of queries and keys."""
+    scale, queries, keys, *others = leaves
+    return [scale, torch.cat((queries, of_queries), 1), torch.cat((keys, of_keys), 1), *others]

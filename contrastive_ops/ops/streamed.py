@@ -9,19 +9,14 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
-from contrastive_ops.ops.lse_gradient import lse_and_gradient, row_lse_problem
+from contrastive_ops.check import autocast, check_embeddings, check_scale
+from contrastive_ops.form import flatten
+from contrastive_ops.ops.lse_gradient import QUERIES, lse_and_gradient, row_lse_problem
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.rule import Rule, refuse_transformed
-from contrastive_ops.ops.schema import differentiable_inputs, flatten
 from contrastive_ops.ops.transforms import is_transformed, requires_grad
-from contrastive_ops.problem import (
-    DEFAULT_WORKSPACE_BYTES,
-    Problem,
-    autocast,
-    check_embeddings,
-    check_scale,
-    statistics_dtype,
-)
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, statistics_dtype
+from contrastive_ops.reductions import LogSumExp
 
 CHUNK_ROWS = 65536  # a tensor of keys is walked in slices of this many rows
 
@@ -137,7 +132,7 @@ def _lse_and_mean(
     for chunk in chunks:
         problem = _chunk_problem(scaled, chunk, workspace_bytes)
         chunk_lse, chunk_mean = _chunk_lse_and_mean(problem, backend, with_mean)
-        merged = torch.logaddexp(lse, chunk_lse)
+        merged = LogSumExp.merge(lse, chunk_lse)
         if mean is not None and chunk_mean is not None:
             # u = sum_c exp(lse_c - lse) u_c
             mean.mul_(_share(lse, merged)[:, None]).addcmul_(chunk_mean, _share(chunk_lse, merged)[:, None])
@@ -165,9 +160,7 @@ def _chunk_problem(scaled: Tensor, chunk: Tensor, workspace_bytes: int) -> Probl
 
 
 def _chunk_lse_and_mean(problem: Problem, backend: str | None, with_mean: bool) -> tuple[Tensor, Tensor | None]:
-    inputs = differentiable_inputs(problem)
-    settings = flatten(problem, backend, keep_scores=with_mean)
     if with_mean:  # the gradient of sum_i lse_i in the (folded) queries is the mean itself
-        lse, _, mean = lse_and_gradient(inputs, settings, "queries")
+        lse, _, mean = lse_and_gradient(flatten(problem, problem.workspace_bytes), backend, QUERIES)
         return lse, mean
-    return torch.ops.contrastive_ops.similarity_statistics(*inputs, *settings)[0], None
+    return torch.ops.contrastive_ops.reduce(*flatten(problem, 0), backend)[0], None

@@ -15,8 +15,6 @@ def volume_blocks(
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yields (rows, cols, scale * V `[m, n]`): all blocks of some rows, from left to right, then those of the next. The
     memory of a block is used again for the next one."""
-    problem, _ = volume_problem(
-        anchor.unsqueeze(0), [modality.unsqueeze(0) for modality in modalities], scale=scale, rows=True, columns=False
-    )
-    for _, rows, cols, _, scores, _ in score_blocks(problem):
-        yield rows, cols, scores
+    problem, _ = volume_problem(anchor, modalities, scale=scale, rows=True, columns=False)
+    for block in score_blocks(problem.with_batch()):
+        yield block.rows, block.cols, block.scores

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
-from contrastive_ops.ops.statistics import problem_statistics
+from contrastive_ops.build_problem import build_problem
+from contrastive_ops.check import check_modalities
+from contrastive_ops.ops.statistics import Statistics, problem_statistics, statistics_reductions
 from contrastive_ops.ops.tuple_spans import tuple_spans
-from contrastive_ops.problem import (
-    DEFAULT_WORKSPACE_BYTES,
-    Problem,
-    Statistics,
-    build_problem,
-    check_modalities,
-    statistics_dtype,
-)
+from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, Side, statistics_dtype
 from contrastive_ops.relations import Relation
-from contrastive_ops.scores import Score, ScoreKind
+from contrastive_ops.scores import VolumeScore
 
 
 def volume_statistics(
@@ -107,16 +102,21 @@ def volume_problem(
     problem = build_problem(
         anchor,
         modalities[0],
+        statistics_reductions(candidates, positives, rows, columns),
         scale=scale,
         row_bias=row_bias,
         col_bias=col_bias,
-        candidates=candidates,
-        positives=positives,
-        rows=rows,
-        columns=columns,
         workspace_bytes=workspace_bytes,
     )
     spans = tuple_spans((*modalities, anchor) if paired else modalities, data=len(modalities))
     row_term = spans.last_square if paired else anchor.to(dtype).square().sum(-1)
-    score = Score(ScoreKind.VOLUME, row_term, spans.data_volume, spans.mixing, absolute)
-    return problem.with_score(score, anchor, spans.banks), spans.volume
+    # by hand: a graph cannot hold `_replace` before torch 2.11
+    volumes = Problem(
+        rows=Side(anchor, problem.rows.bias),
+        cols=Side(spans.banks, problem.cols.bias),
+        scale=problem.scale,
+        score=VolumeScore(row_term, spans.data_volume, spans.mixing, absolute),
+        reductions=problem.reductions,
+        workspace_bytes=problem.workspace_bytes,
+    )
+    return volumes, spans.volume

@@ -25,7 +25,7 @@ from bench.gpu.machine import refusals
 from bench.gpu.rehearsal import tests_importable
 from bench.gpu.verdict import same_bits
 from contrastive_ops import similarity_statistics
-from contrastive_ops.problem import Statistics
+from contrastive_ops.ops.statistics import Statistics
 from contrastive_ops.relations import Relation
 from contrastive_ops.testing import norm_error
 

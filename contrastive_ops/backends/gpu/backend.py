@@ -12,7 +12,7 @@ from contrastive_ops.backends.base import Wanted
 from contrastive_ops.backends.gpu.kernels import Kernels, LineSums, Partials, plan_stripes
 from contrastive_ops.backends.gpu.macro import Totals, macro_gradients
 from contrastive_ops.backends.gpu.view import Lines, View, map_terms, view_columns, view_rows
-from contrastive_ops.problem import Gradients, Problem, Statistics
+from contrastive_ops.problem import Gradients, Problem
 from contrastive_ops.scores import ScoreKind
 
 FP16_HEADROOM = 2.0**13  # largest upstream gradient after scaling: four of them sum to less than 65504
