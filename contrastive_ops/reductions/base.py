@@ -54,6 +54,7 @@ class Reduction:
     neutral: ClassVar[float]  # of a line without pairs
     has_slope: ClassVar[bool] = True
     slope_has_result: ClassVar[bool] = False  # whether the slope is one of the line's result, not of its upstream alone
+    num_states: ClassVar[int] = 1  # numbers that a native kernel carries along a line: its running state
     merges_by_adding: ClassVar[bool] = False
     overwrites: ClassVar[bool] = False  # whether `take` changes the scores that it is given
 

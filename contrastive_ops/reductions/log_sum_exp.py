@@ -19,6 +19,7 @@ class LogSumExp(Reduction):
     kind: ClassVar[ReductionKind] = ReductionKind.LOG_SUM_EXP
     word: ClassVar[str] = "log_sum_exp"
     neutral: ClassVar[float] = -torch.inf
+    num_states: ClassVar[int] = 2  # the largest score, and the sum of exponentials below it
     slope_has_result: ClassVar[bool] = True
     overwrites: ClassVar[bool] = True
 

@@ -45,22 +45,29 @@ class CudaBackend(GpuBackend):
     def reasons(self, problem: Problem) -> list[str]:
         missing = self.missing()
         reasons = [] if missing is None else [missing]
-        device = problem.queries.device
+        device = problem.scale.device
         if device.type != self.device_type:
             reasons.append(f"tensors must be on a {self.device_type.upper()} device, got {device}")
         elif device.type == "cuda":
             reasons += _device_reasons(device, () if self.module is None else tuple(self.module.CODES))
-        (m, d), n = problem.queries.shape[-2:], problem.keys.shape[-2]
+        _, m, n, d = problem.sizes
         if max(m, n, d) > MAX_LINES:
             reasons.append(f"at most 2^30 queries, keys and dimensions, got {m}, {n} and {d}")
+        kinds = [r.kind for r in problem.reductions]
+        if (
+            kinds not in ([0], [0, 1])
+            or len({(r.rows, r.columns) for r in problem.reductions}) > 1
+            or any(r.factor is not None for r in problem.reductions)
+        ):
+            reasons.append("these reductions")
         return reasons
 
     def kernels(self, problem: Problem) -> Kernels:
-        device = problem.queries.device
+        device = problem.scale.device
         on_gpu = device.type == "cuda" and torch.cuda.is_available()  # a fake tensor needs none
         stream = torch.cuda.current_stream(device).cuda_stream if on_gpu else 0
         has_hopper = _is_hopper(device) and HOPPER in self.module.CODES if self.has_hopper is None else self.has_hopper
-        return CudaKernels(self.module, problem.queries.dtype, stream, has_hopper)
+        return CudaKernels(self.module, problem.dtype, stream, has_hopper)
 
 
 @cache

@@ -14,11 +14,11 @@ from contrastive_ops.backends.gpu.kernels import (
     LineSums,
     MacroPass,
     MacroTiles,
-    Partials,
     Place,
+    State,
     Stripes,
 )
-from contrastive_ops.backends.gpu.view import Lines, Side, View
+from contrastive_ops.backends.gpu.view import LineValues, View
 from contrastive_ops.relations import Clause
 from contrastive_ops.scores import Score, ScoreKind
 
@@ -55,35 +55,35 @@ class CudaKernels:
         scores = self._tile(self.module.Path.PORTABLE if is_kept else self._score_path(view), view)
         return MacroTiles(scores, self.module.product_tile(self._product_path(view), self.dtype))
 
-    def statistics(
+    def reduce(
         self,
         view: View,
         stripes: Stripes,
-        rows: Partials,
-        columns: Partials,
+        rows: tuple[State, ...],
+        columns: tuple[State, ...],
         kept: Tensor | None,
         self_similarity: bool,
     ) -> None:
         self.module.statistics_fwd(
             self._score_path(view),
             self._matrix(view),
-            rows=_addresses(rows),
-            cols=_addresses(columns),
+            rows=_partials(rows),
+            cols=_partials(columns),
             kept=_address(kept),
             **stripes._asdict(),
             self_similarity=self_similarity,
             stream=self.stream,
         )
 
-    def merge(self, partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> None:
-        assert partials.top is not None
+    def merge(self, view: View, states: tuple[State, ...], results: list[Tensor | None]) -> None:
+        assert results[0] is not None
         self.module.merge_partials(
             dtype=self.dtype,
-            partials=_addresses(partials),
-            lse=lse.data_ptr(),
-            positive_sum=_address(positive_sum),
-            size=lse.numel(),
-            num_slots=partials.top.shape[0],
+            partials=_partials(states),
+            lse=results[0].data_ptr(),
+            positive_sum=_address(results[1] if len(results) > 1 else None),
+            size=results[0].numel(),
+            num_slots=states[0][0].shape[0],
             stream=self.stream,
         )
 
@@ -119,8 +119,12 @@ class CudaKernels:
 
     def _score_path(self, view: View) -> Any:
         """The volume score has one set of kernels, the portable ones."""
-        is_dot = view.score.kind is ScoreKind.DOT
-        return self._path(view.rows.embeddings, view.cols.embeddings) if is_dot else self.module.Path.PORTABLE
+        is_dot = view.problem.score.kind is ScoreKind.DOT
+        return (
+            self._path(view.row_vectors, view.col_vectors if view.num_banks > 1 else view.col_vectors[:, 0])
+            if is_dot
+            else self.module.Path.PORTABLE
+        )
 
     def _path(self, *operands: Tensor) -> Any:
         """Where the copy engine can read all of them, the kernels that use it."""
@@ -129,14 +133,14 @@ class CudaKernels:
     def _product_path(self, view: View) -> Any:
         """The same of the products that read one entry and bank of a side after another, beside the workspace: both of
         a macro-block are one launch."""
-        sides = (view.rows.embeddings, view.cols.embeddings)
+        sides = (view.row_vectors, view.col_vectors)
         return self._hopper_if(self.has_hopper and all(map(_has_aligned_entries, sides)))
 
     def _hopper_if(self, condition: bool) -> Any:
         return self.module.Path.HOPPER if condition else self.module.Path.PORTABLE
 
     def _tile(self, path: Any, view: View) -> tuple[int, int]:
-        tile: tuple[int, int] = self.module.score_tile(path, self.dtype, int(view.score.kind))
+        tile: tuple[int, int] = self.module.score_tile(path, self.dtype, int(view.problem.score.kind))
         return tile
 
     def _matrix(self, view: View) -> Any:
@@ -145,24 +149,40 @@ class CudaKernels:
             dtype=self.dtype,
             batch=batch,
             d=d,
-            rows=_side(view.rows.banks[0]),
-            cols=_side(view.cols.banks[0]),
-            row_lines=_addresses(view.rows.lines),
-            col_lines=_addresses(view.cols.lines),
-            candidates=list(map(_clause, view.candidates)),
-            positives=list(map(_clause, view.positives)),
+            rows=_side(view.row_vectors),
+            cols=_side(view.col_vectors[:, 0]),
+            row_lines=_lines(view.problem.rows.bias, view.rows),
+            col_lines=_lines(view.problem.cols.bias, view.cols),
+            candidates=_clauses(view, 0),
+            positives=_clauses(view, 1),
             scale=view.scale.data_ptr(),
             unit=_address(view.unit),
-            score=_score(view.score),
-            banks=_banks(view.cols),
+            score=_score(view.problem.score),
+            banks=_banks(view),
         )
+
+
+def _partials(states: tuple[State, ...]) -> list[int]:
+    lse, *sums = states
+    top, total = lse or (None, None)
+    return [_address(x) for x in (top, total, sums[0][0] if sums and sums[0] else None)]
+
+
+def _lines(bias: Tensor | None, values: tuple[LineValues, ...]) -> list[int]:
+    first, second = (*values, LineValues(), LineValues())[:2]
+    return [_address(x) for x in (bias, first.result, first.upstream, second.upstream)]
+
+
+def _clauses(view: View, r: int) -> list[Any]:
+    reductions = view.problem.reductions
+    return [_clause(clause) for clause in reductions[r].relation.clauses] if r < len(reductions) else []
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _addresses(tensors: Lines | Partials | LineSums) -> list[int]:
+def _addresses(tensors: LineSums) -> list[int]:
     return [_address(tensor) for tensor in tensors]
 
 
@@ -175,10 +195,10 @@ def _score(score: Score) -> tuple[int, int, int, int, bool]:
     return int(score.kind), *map(_address, terms), score.absolute  # type: ignore[return-value]
 
 
-def _banks(side: Side) -> tuple[int, int]:
+def _banks(view: View) -> tuple[int, int]:
     """How many, and from one to the next."""
-    count = len(side.banks)
-    return count, side.embeddings.stride(1) if count > 1 else 0
+    count = view.num_banks
+    return count, view.col_vectors.stride(1) if count > 1 else 0
 
 
 def _block(place: Place) -> tuple[int, int, int, int, int]:

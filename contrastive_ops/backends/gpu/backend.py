@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import Wanted
-from contrastive_ops.backends.gpu.kernels import Kernels, LineSums, Partials, plan_stripes
+from contrastive_ops.backends.gpu.kernels import Kernels, LineSums, State, plan_stripes
 from contrastive_ops.backends.gpu.macro import Totals, macro_gradients
-from contrastive_ops.backends.gpu.view import Lines, View, map_terms, view_columns, view_rows
-from contrastive_ops.problem import Gradients, Problem
-from contrastive_ops.scores import ScoreKind
+from contrastive_ops.backends.gpu.view import View, both_roles, view_of
+from contrastive_ops.problem import Gradients, Problem, Results
+from contrastive_ops.reductions import Reduced, Reduction
 
 FP16_HEADROOM = 2.0**13  # largest upstream gradient after scaling: four of them sum to less than 65504
 MAX_BATCH = 65535  # of one launch: the batch is the second dimension of its grid
-LARGEST_SLOPE = 2.0**12  # |q_i| over the least distance that float32 tells from 0: |q_i|^2 less its last bit is 0
 
 
 class GpuBackend(ABC):
@@ -40,7 +39,7 @@ class GpuBackend(ABC):
         """All products <q_i, k_j> where keeping them pays and the budget holds them, else none: keeping costs the
         score pass its largest tiles. The passes that start from the columns keep none, nor do scores of other kinds."""
         batch, m, n, d = problem.sizes
-        starts_from_rows = problem.rows and not problem.self_similarity and _has_two_views(problem)
+        starts_from_rows = problem.wants_rows and not problem.self_similarity and not problem.score.has_roles
         if batch > MAX_BATCH or not starts_from_rows or not self.kernels(problem).keeps_products(d):
             return 0
         size = batch * m * n * problem.scale.itemsize
@@ -48,56 +47,41 @@ class GpuBackend(ABC):
         fits: int = torch.sym_min(1, problem.workspace_bytes // torch.sym_max(1, size))
         return fits * size
 
-    def forward(self, problem: Problem) -> tuple[Statistics, Tensor | None]:
-        batch, m, n, _ = problem.sizes
-        if batch * m * n == 0:
-            return _empty_statistics(problem), None
+    def forward(self, problem: Problem) -> tuple[Results, Tensor | None]:
+        batch = problem.sizes[0]
+        if problem.is_empty:
+            return problem.neutral_results(), None
         if batch > MAX_BATCH:
-            part_statistics = [self.forward(_part(problem, entries))[0] for entries in _launchable(batch)]
-            return Statistics(*map(_concatenated, zip(*part_statistics, strict=True))), None
-        kernels = self.kernels(problem)
-        state = problem.queries.new_empty((self.state_bytes(problem),), dtype=torch.uint8)
-        problem = _with_unit_stride(problem)
-        row_lines = _lines(problem.row_bias, None, None, None)
-        col_lines = _lines(problem.col_bias, None, None, None)
-        has_sums = problem.positives is not None
+            parts = [self.forward(_part(problem, entries))[0] for entries in _launchable(batch)]
+            return tuple(
+                Reduced(*map(_concatenated, zip(*each, strict=True))) for each in zip(*parts, strict=True)
+            ), None
+        kernels, view = self.kernels(problem), view_of(problem)
+        state = problem.rows.vectors.new_empty((self.state_bytes(problem),), dtype=torch.uint8)
         if problem.self_similarity:
-            view = view_rows(problem, row_lines, row_lines)
-            lse, total, _, _ = _statistics(view, kernels, columns=False, has_sums=has_sums, self_similarity=True)
+            found = _score_pass(view, kernels, self_similarity=True)
             # one direction is the other; op outputs must not share memory
-            both = problem.rows and problem.columns
-            second = [x.clone() if both and x is not None else x for x in (lse, total)]
-            found = Statistics(lse, total, second[0], second[1])
-        elif not problem.rows and _has_two_views(problem):  # transposed it has rows only, and those stay in registers
-            view = view_columns(problem, row_lines, col_lines)
-            col_lse, col_sum, _, _ = _statistics(view, kernels, columns=False, has_sums=has_sums)
-            found = Statistics(None, None, col_lse, col_sum)
+            results = tuple(
+                Reduced(x.rows if r.rows else None, _second(x.rows, r.rows) if r.columns else None)
+                for x, r in zip(found, problem.reductions, strict=True)
+            )
+        elif not problem.wants_rows and not problem.score.has_roles:
+            # transposed it has rows only, and those stay in registers
+            results = tuple(Reduced(None, x.rows) for x in _score_pass(view.transposed(), kernels))
         else:
-            view = view_rows(problem, row_lines, col_lines)
-            kept = _kept(problem, state)
-            found = _statistics(view, kernels, columns=problem.columns, has_sums=has_sums, kept=kept)
-        rows, columns = problem.rows, problem.columns
-        return Statistics(
-            found.row_lse if rows else None,
-            found.row_sum if rows else None,
-            found.col_lse if columns else None,
-            found.col_sum if columns else None,
-        ), state
+            results = _score_pass(view, kernels, kept=_kept(problem, state))
+        return results, state
 
     def backward(
-        self, problem: Problem, statistics: Statistics, upstream: Statistics, state: Tensor, wanted: Wanted
+        self, problem: Problem, results: Results, upstream: Results, state: Tensor, wanted: Wanted
     ) -> Gradients:
         batch, m, n, d = problem.sizes
-        if batch * m * n == 0:
+        if problem.is_empty:
             return _zero_gradients(problem, wanted)
         if batch > MAX_BATCH:
             parts = [
                 self.backward(
-                    _part(problem, entries),
-                    Statistics(*(None if x is None else x[entries] for x in statistics)),
-                    Statistics(*(None if x is None else x[entries] for x in upstream)),
-                    state,
-                    wanted,
+                    _part(problem, entries), _entries(results, entries), _entries(upstream, entries), state, wanted
                 )
                 for entries in _launchable(batch)
             ]
@@ -105,27 +89,18 @@ class GpuBackend(ABC):
             joined = Gradients(*map(_concatenated, zip(*(part._replace(scale=None) for part in parts), strict=True)))
             return joined._replace(scale=torch.stack(scales).sum(0) if scales else None)
         kernels = self.kernels(problem)
-        problem = _with_unit_stride(problem)
         unit = _unit(problem, upstream)
-        row_lines = _lines(problem.row_bias, statistics.row_lse, upstream.row_lse, upstream.row_sum)
-        col_lines = _lines(problem.col_bias, statistics.col_lse, upstream.col_lse, upstream.col_sum)
-        if problem.self_similarity:
-            # rows and columns are one, so their upstream gradients add up, and every pair counts in both roles
-            row_lines = col_lines = _lines(
-                problem.row_bias,
-                statistics.row_lse if statistics.row_lse is not None else statistics.col_lse,
-                _sum(upstream.row_lse, upstream.col_lse),
-                _sum(upstream.row_sum, upstream.col_sum),
-            )
-        by_rows = view_rows(problem, row_lines, col_lines, unit)
-        new, dtype = problem.scale.new_empty, wanted.dtype or problem.queries.dtype
+        if problem.self_similarity:  # every pair counts in both roles
+            results, upstream = both_roles(results, upstream)
+        by_rows = view_of(problem, results, upstream, unit)
+        new, dtype = problem.scale.new_empty, wanted.dtype or problem.dtype
         drow_bias = new((batch, m)) if wanted.row_bias else None
         dcol_bias = new((batch, n)) if wanted.col_bias else None
         drow_term = new((batch, m)) if wanted.row_term else None
         dcol_term = new((batch, n)) if wanted.col_term else None
-        dqueries = new((batch, m, d), dtype=dtype) if wanted.queries else None
-        dkeys = new(problem.keys.shape, dtype=dtype) if wanted.keys else None
-        two_views = _has_two_views(problem)
+        dqueries = new(problem.rows.vectors.shape, dtype=dtype) if wanted.queries else None
+        dkeys = new(problem.cols.vectors.shape, dtype=dtype) if wanted.keys else None
+        two_views = not problem.score.has_roles
         in_two_levels = not two_views or ((wanted.queries or wanted.keys) and not kernels.owns_rows(d))
 
         dscale_terms: Tensor | None = None
@@ -136,11 +111,10 @@ class GpuBackend(ABC):
                 totals, kept = Totals(dqueries, dkeys, lines), _kept(problem, state)
                 dscale_terms = macro_gradients(by_rows, kernels, totals, kept, problem.self_similarity, wanted.scale)
             if two_views:
-                by_columns = view_columns(problem, row_lines, col_lines, unit)
                 # one launch a side; the one that runs anyway brings the terms of dscale
                 for view, gradient, bias, brings_dscale in (
                     (by_rows, dqueries, drow_bias, wanted.queries or not wanted.keys),
-                    (by_columns, dkeys, dcol_bias, wanted.keys and not wanted.queries),
+                    (by_rows.transposed(), dkeys, dcol_bias, wanted.keys and not wanted.queries),
                 ):
                     gradient = None if in_two_levels else gradient
                     terms = new(view.sizes[:2]) if wanted.scale and brings_dscale and not in_two_levels else None
@@ -156,28 +130,17 @@ class GpuBackend(ABC):
         return Gradients(dqueries, dkeys, dscale, drow_bias, dcol_bias, drow_term, dcol_term)
 
 
-def _has_two_views(problem: Problem) -> bool:
-    """Whether keys can own the rows as well: an inner product has no roles, but no other score is its own transpose."""
-    return problem.score.kind is ScoreKind.DOT
-
-
 def _launchable(batch: int) -> list[slice]:
     return [slice(start, min(start + MAX_BATCH, batch)) for start in range(0, batch, MAX_BATCH)]
 
 
 def _part(problem: Problem, entries: slice) -> Problem:
     """Some entries of the batch."""
-    queries = problem.queries[entries]
-    return problem._replace(
-        queries=queries,
-        keys=queries if problem.self_similarity else problem.keys[entries],
-        row_bias=None if problem.row_bias is None else problem.row_bias[entries],
-        col_bias=None if problem.col_bias is None else problem.col_bias[entries],
-        candidates=problem.candidates.for_batch(entries),
-        positives=None if problem.positives is None else problem.positives.for_batch(entries),
-        score=map_terms(problem.score, lambda term: term[entries]),
-        workspace_bytes=0,
-    )
+    return problem.select(batch=entries)._replace(workspace_bytes=0)
+
+
+def _entries(results: Results, entries: slice) -> Results:
+    return tuple(Reduced(*(None if x is None else x[entries] for x in result)) for result in results)
 
 
 def _concatenated(parts: tuple[Tensor | None, ...]) -> Tensor | None:
@@ -185,38 +148,40 @@ def _concatenated(parts: tuple[Tensor | None, ...]) -> Tensor | None:
     return torch.cat(present) if present else None
 
 
-def _statistics(
-    view: View,
-    kernels: Kernels,
-    *,
-    columns: bool,
-    has_sums: bool,
-    self_similarity: bool = False,
-    kept: Tensor | None = None,
-) -> Statistics:
-    """Row statistics of the view, and column statistics if asked for."""
+def _second(found: Tensor | None, is_used: bool) -> Tensor | None:
+    return found.clone() if is_used and found is not None else found
+
+
+def _score_pass(view: View, kernels: Kernels, *, self_similarity: bool = False, kept: Tensor | None = None) -> Results:
+    """The reductions of the view; in self-similarity those of the rows, for both directions."""
     batch, m, n, _ = view.sizes
     new = view.scale.new_empty
     stripes = plan_stripes(view, kernels, self_similarity, kept is not None)
 
-    def partials(slots: int, size: int) -> Partials:
+    def state(reduction: Reduction, wanted: bool, slots: int, size: int) -> State:
         # one allocation each: pieces of one would be aligned or not by chance, and compiled for both
-        top, total = new((slots, batch, size)), new((slots, batch, size))
-        return Partials(top, total, new((slots, batch, size)) if has_sums else None)
+        dtype = reduction.result_dtype(view.scale.dtype)
+        return tuple(new((slots, batch, size), dtype=dtype) for _ in range(reduction.num_states if wanted else 0))
 
-    row_partials = partials(stripes.num_col_stripes + self_similarity, m)
-    col_partials = partials(stripes.num_row_stripes, n) if columns else Partials(None, None, None)
-    if self_similarity:
-        col_partials = row_partials
-    row_lse, col_lse = new((batch, m)), new((batch, n)) if columns else None
-    row_sum = new((batch, m)) if has_sums else None
-    col_sum = new((batch, n)) if has_sums and columns else None
+    reductions = view.problem.reductions
+    slots = stripes.num_col_stripes + self_similarity
+    row_states = tuple(state(r, r.rows or self_similarity, slots, m) for r in reductions)
+    col_states = row_states
+    if not self_similarity:
+        col_states = tuple(state(r, r.columns, stripes.num_row_stripes, n) for r in reductions)
+
+    def merged(states: tuple[State, ...], size: int) -> list[Tensor | None]:
+        """Of each reduction: its numbers along one axis."""
+        results = [new((batch, size), dtype=state[0].dtype) if state else None for state in states]
+        if any(states):
+            kernels.merge(view, states, results)
+        return results
+
     with _device_of(view.scale):
-        kernels.statistics(view, stripes, row_partials, col_partials, kept, self_similarity)
-        kernels.merge(row_partials, row_lse, row_sum)
-        if col_lse is not None:
-            kernels.merge(col_partials, col_lse, col_sum)
-    return Statistics(row_lse, row_sum, col_lse, col_sum)
+        kernels.reduce(view, stripes, row_states, col_states, kept, self_similarity)
+        rows = merged(row_states, m)
+        columns = [None] * len(rows) if self_similarity else merged(col_states, n)
+    return tuple(map(Reduced, rows, columns))
 
 
 def _kept(problem: Problem, state: Tensor) -> Tensor | None:
@@ -229,64 +194,33 @@ def _device_of(tensor: Tensor) -> Any:
     return torch.cuda.device_of(tensor)  # no CUDA call for a CPU tensor
 
 
-def _with_unit_stride(problem: Problem) -> Problem:
-    """Kernels read rows of D neighbouring numbers; anything else is copied once."""
-    if problem.queries.stride(-1) == 1 and problem.keys.stride(-1) == 1:
-        return problem
-    queries = problem.queries.contiguous()
-    keys = queries if problem.self_similarity else problem.keys.contiguous()
-    return problem._replace(queries=queries, keys=keys)
-
-
-def _lines(bias: Tensor | None, lse: Tensor | None, d_lse: Tensor | None, d_sum: Tensor | None) -> Lines:
-    """Contiguous vectors of one side; the lse only where its gradient needs it."""
-    values = (bias, lse if d_lse is not None else None, d_lse, d_sum)
-    return Lines(*(None if x is None else x.contiguous() for x in values))
-
-
-def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    return second if first is None else first if second is None else first + second
-
-
-def _unit(problem: Problem, upstream: Statistics) -> Tensor | None:
+def _unit(problem: Problem, upstream: Results) -> Tensor | None:
     """Factor of weights before they are rounded to float16, whose range ends at 6e-8: brings the largest upstream
-    gradient (times what the score makes of it) to FP16_HEADROOM. The gradients are divided by it in float32. None for
-    the other dtypes, which need no care."""
-    given = [x for x in upstream if x is not None]
-    if problem.queries.dtype != torch.float16 or not given:
+    gradient (times what reduction and score make of it) to FP16_HEADROOM. The gradients are divided by it in float32.
+    None for the other dtypes, which need no care."""
+    if problem.dtype != torch.float16:
         return None
-    largest = torch.stack([x.abs().max() for x in given]).max()
-    unit = FP16_HEADROOM / largest.clamp(min=1e-30)
-    return unit if problem.score.kind is ScoreKind.DOT else unit / _largest_weight(problem)
-
-
-def _largest_weight(problem: Problem) -> Tensor:
-    """A bound of |weights^s_ij / dS_ij| = col_term_j |sum_r mixing_j^rs d^r_ij| / rho_ij, where |d_ij| <= |q_i|; at
-    least 1."""
-    assert problem.score.col_term is not None and problem.score.mixing is not None
-    # what is NaN makes NaN of its own column's weights, and must not of the others
-    by_column = (problem.score.col_term * problem.score.mixing.norm(dim=1)).nan_to_num(0.0, 0.0, 0.0)
-    largest: Tensor = by_column.max() * LARGEST_SLOPE
-    return largest.clamp(min=1.0)
-
-
-def _empty_statistics(problem: Problem) -> Statistics:
-    batch, m, n, _ = problem.sizes
-    new, has_sums = problem.scale.new_full, problem.positives is not None
-    return Statistics(
-        new((batch, m), -torch.inf) if problem.rows else None,
-        new((batch, m), 0.0) if problem.rows and has_sums else None,
-        new((batch, n), -torch.inf) if problem.columns else None,
-        new((batch, n), 0.0) if problem.columns and has_sums else None,
-    )
+    given = [
+        reduction.scaled(x).abs().max()
+        for reduction, each in zip(problem.reductions, upstream, strict=True)
+        for x in each
+        if x is not None
+    ]
+    if not given:
+        return None
+    unit = FP16_HEADROOM / torch.stack(given).max().clamp(min=1e-30)
+    if len(given) > 4:  # the headroom is that of four terms
+        unit = unit / 2
+    largest_weight = problem.score.largest_weight()
+    return unit if largest_weight is None else unit / largest_weight
 
 
 def _zero_gradients(problem: Problem, wanted: Wanted) -> Gradients:
     batch, m, n, _ = problem.sizes
     new = problem.scale.new_zeros
     return Gradients(
-        torch.zeros_like(problem.queries, dtype=wanted.dtype) if wanted.queries else None,
-        torch.zeros_like(problem.keys, dtype=wanted.dtype) if wanted.keys else None,
+        torch.zeros_like(problem.rows.vectors, dtype=wanted.dtype) if wanted.queries else None,
+        torch.zeros_like(problem.cols.vectors, dtype=wanted.dtype) if wanted.keys else None,
         new(()) if wanted.scale else None,
         new((batch, m)) if wanted.row_bias else None,
         new((batch, n)) if wanted.col_bias else None,

@@ -11,12 +11,7 @@ from contrastive_ops.backends.gpu.view import View
 MAX_STRIPES = 32  # of rows and of columns in the score pass: 1024 programs, and partials of 256 bytes a line
 
 
-class Partials(NamedTuple):
-    """Statistics of parts of a line: one slot per stripe, `[slots, B, size]`, statistics dtype; None: not wanted."""
-
-    top: Tensor | None  # largest score over the candidates seen
-    total: Tensor | None  # sum of exp(score - top)
-    positive: Tensor | None  # sum of the positives' scores
+State = tuple[Tensor, ...]  # of a reduction, `[slots, B, size]` each: its numbers over parts of a line; (): not wanted
 
 
 class Stripes(NamedTuple):
@@ -85,12 +80,12 @@ class MacroPass(NamedTuple):
 class Kernels(Protocol):
     """Kernels for one dtype on one architecture. A method puts its launches on the stream and returns.
 
-    A score is made from K products of the rows with the banks of the columns (`view.cols.banks`) and the terms of
-    `view.score`; inner products have one bank and no terms. Other scores ask `statistics` and `macro_pass` only,
+    A score is made from K products of the rows with the banks of the columns (`view.col_vectors`) and the terms of
+    `view.problem.score`; inner products have one bank and no terms. Other scores ask `reduce` and `macro_pass` only,
     without `kept`, and without weights where no embeddings' gradient is wanted.
     """
 
-    max_stripes: int  # of rows and of columns in the score pass; statistics do not depend on the GPU
+    max_stripes: int  # of rows and of columns in the score pass; results do not depend on the GPU
 
     def score_tile(self, view: View, self_similarity: bool, keeps: bool) -> tuple[int, int]:
         """Rows and columns of a tile of the score pass, which may keep products; squares in self-similarity."""
@@ -99,27 +94,29 @@ class Kernels(Protocol):
         """Whether `gradient` takes `d_rows` for this D; else embeddings' gradients take two levels."""
 
     def keeps_products(self, d: int) -> bool:
-        """Whether reading <q_i, k_j> back costs less than computing it again; then `statistics` and `macro_pass` take
+        """Whether reading <q_i, k_j> back costs less than computing it again; then `reduce` and `macro_pass` take
         `kept`. Asked of inner products."""
 
     def macro_tiles(self, view: View, is_kept: bool) -> MacroTiles:
         """Of the two launches of a macro-block. Each tile of scores leaves one number in `d_scale`, in row-major order,
         and its part of the lines' sums in a slot."""
 
-    def statistics(
+    def reduce(
         self,
         view: View,
         stripes: Stripes,
-        rows: Partials,
-        columns: Partials,
+        rows: tuple[State, ...],
+        columns: tuple[State, ...],
         kept: Tensor | None,
         self_similarity: bool,
     ) -> None:
-        """The score pass. `rows` has a slot for every stripe of columns, `columns` one for every stripe of rows; in
-        self-similarity both are one, with a slot more. `kept [B, M, N]` receives <q_i, k_j>. All are uninitialised."""
+        """The score pass, for every reduction of the view. `rows` has a slot for every stripe of columns, `columns` one
+        for every stripe of rows; in self-similarity both are one, with a slot more. `kept [B, M, N]` receives
+        <q_i, k_j>. All are uninitialised."""
 
-    def merge(self, partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> None:
-        """Partials `[slots, B, size]` to `lse [B, size]`."""
+    def merge(self, view: View, states: tuple[State, ...], results: list[Tensor | None]) -> None:
+        """For every reduction of the view its state along one axis, `[slots, B, size]`, to the result `[B, size]`, in
+        the order of the slots; () and None where it is not wanted."""
 
     def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
         """The rows' gradients in one kernel: d_rows_i = scale * sum_j dS_ij k_j (only if `owns_rows`),

@@ -35,7 +35,7 @@ def macro_gradients(
         places,
         self_similarity,
         kept,
-        view.rows.embeddings.new_empty((view.num_banks, height, stride)) if of_queries or of_keys else None,
+        view.problem.rows.vectors.new_empty((view.num_banks, height, stride)) if of_queries or of_keys else None,
         new((view.sizes[0], _end_of_terms(places[-1]))) if wants_scale else None,
         _gradient_sum(totals.queries, view),
         _gradient_sum(totals.keys, view),
@@ -54,7 +54,7 @@ def macro_places(
     blocks = MacroBlocks(
         d,
         view.num_banks,
-        view.rows.embeddings.itemsize,
+        view.dtype.itemsize,
         self_similarity,
         of_queries,
         of_keys,

@@ -1,132 +1,109 @@
-"""A problem from the point of view of one side, which owns the rows of the score matrix."""
+"""A problem as the passes of a GPU see it: one side owns the rows, and lines bring what slopes ask of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from contrastive_ops.problem import Problem
+from contrastive_ops.leaves import Leaf
+from contrastive_ops.problem import KEYS, QUERIES, Problem, Results
+from contrastive_ops.reductions import Reduced, Reduction
 from contrastive_ops.relations import Clause, Relation
-from contrastive_ops.scores import Score, ScoreKind
 
 
-class Lines(NamedTuple):
-    """Vectors `[B, size]` of one side, contiguous, in the statistics dtype; None where there is none or it is zero."""
+class LineValues(NamedTuple):
+    """Of one reduction and each line of a side, `[B, n]`, contiguous; None where the slope does not ask for it."""
 
-    bias: Tensor | None
-    lse: Tensor | None
-    d_lse: Tensor | None
-    d_sum: Tensor | None
-
-
-class Side(NamedTuple):
-    """One side of the score matrix."""
-
-    embeddings: Tensor  # [B, size, D], of the columns of a score of K products [B, K, size, D]; unit stride in D
-    lines: Lines
-
-    @property
-    def banks(self) -> tuple[Tensor, ...]:
-        """K tensors `[B, size, D]`: one for every product of the score."""
-        return self.embeddings.unbind(1) if self.embeddings.dim() == 4 else (self.embeddings,)
+    result: Tensor | None = None
+    upstream: Tensor | None = None
 
 
 class View(NamedTuple):
     """A score matrix whose rows belong to one side."""
 
-    rows: Side
-    cols: Side
-    candidates: tuple[Clause, ...]  # ids contiguous, [1, size] or [B, size]; diagonals within [-rows, columns]
-    positives: tuple[Clause, ...]
-    scale: Tensor  # [], statistics dtype
-    unit: Tensor | None  # [] factor that keeps weights in the range of the embeddings' dtype; None for 1
-    score: Score  # its terms contiguous
-
-    @property
-    def num_banks(self) -> int:
-        """K, the products that the score is made of."""
-        return self.cols.embeddings.shape[1] if self.cols.embeddings.dim() == 4 else 1
+    problem: (
+        Problem  # tensors contiguous but for the vectors, which have unit stride in D; diagonals in [-rows, columns]
+    )
+    unit: Tensor | None = None  # [] factor that keeps weights in the range of the embeddings' dtype; None for 1
+    rows: tuple[LineValues, ...] = ()  # of each reduction; () in the score pass
+    cols: tuple[LineValues, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """B, rows, columns, D."""
-        batch, rows, d = self.rows.embeddings.shape
-        return batch, rows, self.cols.embeddings.shape[-2], d
+        return self.problem.sizes
 
-    def at(self, b: int) -> View:
-        """One entry of the batch."""
-        if self.sizes[0] == 1:
-            return self
+    @property
+    def scale(self) -> Tensor:
+        return self.problem.scale
 
-        def side(all_sides: Side) -> Side:
-            lines = Lines(*(None if line is None else line[b : b + 1] for line in all_sides.lines))
-            return Side(all_sides.embeddings[b : b + 1], lines)
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the embeddings."""
+        return self.problem.dtype
 
-        def clauses(all_clauses: tuple[Clause, ...]) -> tuple[Clause, ...]:
-            return tuple(Clause(c.kind, c.offset, _entry(c.row_ids, b), _entry(c.col_ids, b)) for c in all_clauses)
+    @property
+    def num_banks(self) -> int:
+        """K, the products that the score is made of."""
+        return len(self.problem.pairs)
 
-        return View(
-            side(self.rows),
-            side(self.cols),
-            clauses(self.candidates),
-            clauses(self.positives),
-            self.scale,
-            self.unit,
-            map_terms(self.score, lambda term: term[b : b + 1]),
+    @property
+    def row_vectors(self) -> Tensor:
+        """`[B, rows, D]`"""
+        return self.problem.rows.vectors[:, 0]
+
+    @property
+    def col_vectors(self) -> Tensor:
+        """`[B, K, columns, D]`: one for every product of the score."""
+        return self.problem.cols.vectors
+
+    def transposed(self) -> View:
+        """The other side owns the rows. Of scores without roles only."""
+        return View(self.problem.transposed(), self.unit, self.cols, self.rows)
+
+
+def view_of(problem: Problem, results: Results = (), upstream: Results = (), unit: Tensor | None = None) -> View:
+    """Queries own the rows; with results and upstream gradients in the gradient pass."""
+    _, m, n, _ = problem.sizes
+    placed = problem.map(_contiguous)
+    reductions = tuple(r.with_relation(_clamped(r.relation, m, n)) for r in placed.reductions)
+    rows, cols = (
+        tuple(
+            _line_values(reduction, result[side], given[side])
+            for reduction, result, given in zip(problem.reductions, results, upstream, strict=False)
         )
+        for side in (0, 1)
+    )
+    return View(placed._replace(reductions=reductions), unit, rows, cols)
 
 
-def view_rows(problem: Problem, row_lines: Lines, col_lines: Lines, unit: Tensor | None = None) -> View:
-    """Queries own the rows."""
-    _, m, n, _ = problem.sizes
-    return View(
-        Side(problem.queries, row_lines),
-        Side(problem.keys, col_lines),
-        _clauses(problem.candidates, m, n),
-        _clauses(problem.positives, m, n),
-        problem.scale,
-        unit,
-        map_terms(problem.score, Tensor.contiguous),
+def both_roles(results: Results, upstream: Results) -> tuple[Results, Results]:
+    """In self-similarity rows and columns are one, so their upstream gradients add up."""
+
+    def add(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+        return second if first is None else first if second is None else first + second
+
+    return (
+        tuple(Reduced(*[rows if rows is not None else columns] * 2) for rows, columns in results),
+        tuple(Reduced(*[add(*given)] * 2) for given in upstream),
     )
 
 
-def view_columns(problem: Problem, row_lines: Lines, col_lines: Lines, unit: Tensor | None = None) -> View:
-    """The transposed matrix: keys own the rows. Of inner products only: no other score is one of (k_j, q_i) as well."""
-    assert problem.score.kind is ScoreKind.DOT
-    _, m, n, _ = problem.sizes
-    return View(
-        Side(problem.keys, col_lines),
-        Side(problem.queries, row_lines),
-        _clauses(problem.candidates, m, n, transposed=True),
-        _clauses(problem.positives, m, n, transposed=True),
-        problem.scale,
-        unit,
-        problem.score,
-    )
+def _contiguous(leaf: Leaf, tensor: Tensor) -> Tensor:
+    if leaf in (QUERIES, KEYS):  # kernels read rows of D neighbouring numbers; anything else is copied once
+        return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+    return tensor.contiguous()
 
 
-def map_terms(score: Score, change: Callable[[Tensor], Tensor]) -> Score:
-    """The score with each of its tensors changed."""
-    row_term, col_term, mixing = (
-        None if term is None else change(term) for term in (score.row_term, score.col_term, score.mixing)
-    )
-    return score._replace(row_term=row_term, col_term=col_term, mixing=mixing)
+def _clamped(relation: Relation, m: int, n: int) -> Relation:
+    """A diagonal outside the matrix stays outside, and 32 bits hold it."""
+    return Relation(tuple(c if c.uses_ids else Clause(c.kind, max(-m, min(n, c.offset))) for c in relation.clauses))
 
 
-def _clauses(relation: Relation | None, m: int, n: int, transposed: bool = False) -> tuple[Clause, ...]:
-    return tuple(_clause(clause, m, n, transposed) for clause in (() if relation is None else relation.clauses))
-
-
-def _clause(clause: Clause, m: int, n: int, transposed: bool) -> Clause:
-    # a diagonal outside the matrix stays outside, and 32 bits hold it
-    offset = max(-m, min(n, clause.offset))
-    row_ids, col_ids = (None if ids is None else ids.contiguous() for ids in (clause.row_ids, clause.col_ids))
-    if transposed:
-        return Clause(clause.kind, -offset, col_ids, row_ids)
-    return Clause(clause.kind, offset, row_ids, col_ids)
-
-
-def _entry(ids: Tensor | None, b: int) -> Tensor | None:
-    return ids if ids is None or ids.shape[0] == 1 else ids[b : b + 1]
+def _line_values(reduction: Reduction, result: Tensor | None, upstream: Tensor | None) -> LineValues:
+    if upstream is None:
+        return LineValues()
+    asked = result if reduction.slope_has_result else None
+    return LineValues(None if asked is None else asked.contiguous(), upstream.contiguous())

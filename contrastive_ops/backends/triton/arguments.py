@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from contrastive_ops.backends.gpu.view import View
+from contrastive_ops.backends.gpu.view import LineValues, View
 from contrastive_ops.backends.triton.tiles import has_descriptors
 from contrastive_ops.relations import Clause
 from contrastive_ops.triton_kernels import relation, score
@@ -30,28 +30,46 @@ def matrix_arguments(view: View, target: Target, block_m: int, block_n: int, blo
     return {
         **embedding_arguments(target, {"row": (rows, block_m, block_d), "col": (cols, block_n, block_d)}),
         "scale": view.scale,
-        "row_lines": view.rows.lines,
-        "col_lines": view.cols.lines,
-        "candidates": tuple(map(_clause, view.candidates)),
-        "positives": tuple(map(_clause, view.positives)),
+        "row_lines": lines_of(view.problem.rows.bias, view.rows),
+        "col_lines": lines_of(view.problem.cols.bias, view.cols),
+        **dict(zip(("candidates", "positives"), relations_of(view), strict=True)),
         "num_rows": m,
         "num_cols": n,
         "D": d,
     }
 
 
+class Lines(NamedTuple):
+    """Stopgap."""
+
+    bias: Tensor | None
+    lse: Tensor | None
+    d_lse: Tensor | None
+    d_sum: Tensor | None
+
+
+def lines_of(bias: Tensor | None, values: tuple[LineValues, ...]) -> Lines:
+    values = (*values, LineValues(), LineValues())
+    return Lines(bias, values[0].result, values[0].upstream, values[1].upstream)
+
+
+def relations_of(view: View) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    found = [tuple(map(_clause, r.relation.clauses)) for r in view.problem.reductions]
+    return found[0], found[1] if len(found) > 1 else ()
+
+
 def sides_by_line(view: View) -> tuple[Tensor, Tensor]:
     """Rows `[B, M, D]` and columns `[B, N, D]`, those of several banks `[B, N, K, D]`."""
-    columns = view.cols.embeddings.transpose(1, 2) if view.num_banks > 1 else view.cols.banks[0]
-    return view.rows.embeddings, columns
+    columns = view.col_vectors.transpose(1, 2) if view.num_banks > 1 else view.col_vectors[:, 0]
+    return view.row_vectors, columns
 
 
 def score_arguments(view: View) -> dict[str, Any]:
     """What is made of the products with the columns' banks, for the kernels of any score."""
-    kind, row_term, col_term, mixing, absolute = view.score
-    constants = tl.constexpr(int(kind)), tl.constexpr(absolute)
+    of = view.problem.score
+    constants = tl.constexpr(int(of.kind)), tl.constexpr(of.absolute)
     return {
-        "score": score.Score(constants[0], row_term, col_term, mixing, constants[1]),
+        "score": score.Score(constants[0], of.row_term, of.col_term, of.mixing, constants[1]),
         "BANKS": view.num_banks,
     }
 

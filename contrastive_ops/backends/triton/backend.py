@@ -33,13 +33,20 @@ class TritonBackend(GpuBackend):
     def reasons(self, problem: Problem) -> list[str]:
         missing = self.missing()
         reasons = [] if missing is None else [missing]
-        device = problem.queries.device
+        device = problem.scale.device
         if device.type == "cuda":
             reasons += _device_reasons(device)
         elif device.type != "cpu":
             reasons.append(f"tensors must be on a CUDA or HIP device, got {device}")
         elif not _is_interpreted():
             reasons.append(f"tensors must be on a CUDA or HIP device, got cpu ({INTERPRET_VARIABLE}=1 is for tests)")
+        kinds = [r.kind for r in problem.reductions]
+        if (
+            kinds not in ([0], [0, 1])
+            or len({(r.rows, r.columns) for r in problem.reductions}) > 1
+            or any(r.factor is not None for r in problem.reductions)
+        ):
+            reasons.append("these reductions")
         return reasons
 
     def kernels(self, problem: Problem) -> Kernels:
@@ -47,7 +54,7 @@ class TritonBackend(GpuBackend):
         from contrastive_ops.backends.triton.arguments import Target
         from contrastive_ops.backends.triton.kernels import TritonKernels
 
-        dtype, device = problem.queries.dtype, problem.queries.device
+        dtype, device = problem.dtype, problem.scale.device
         if device.type == "cpu":
             from contrastive_ops.backends.triton.interpreter import correct_interpreter
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 
-from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, MacroPass, MacroTiles, Partials, Stripes, ceil_div
+from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, MacroPass, MacroTiles, State, Stripes, ceil_div
 from contrastive_ops.backends.gpu.view import View
 from contrastive_ops.backends.triton.arguments import Target, matrix_arguments, score_arguments
 from contrastive_ops.backends.triton.launch import Launch
@@ -14,6 +16,20 @@ from contrastive_ops.backends.triton.tiles import INTERPRETER, INTERPRETER_STRIP
 from contrastive_ops.triton_kernels import gradient_bwd, statistics_fwd
 
 MERGE_BLOCK = 256
+
+
+class Partials(NamedTuple):
+    """Stopgap."""
+
+    top: Tensor | None
+    total: Tensor | None
+    positive: Tensor | None
+
+
+def _partials(states: tuple[State, ...]) -> Partials:
+    lse, *sums = states
+    top, total = lse or (None, None)
+    return Partials(top, total, sums[0][0] if sums and sums[0] else None)
 
 
 class TritonKernels:
@@ -37,22 +53,23 @@ class TritonKernels:
         scores, products = macro_gradient_tile(view, self.target, is_kept), macro_product_tile(view, self.target)
         return MacroTiles((scores.block_m, scores.block_n), (products.block_m, products.block_n, products.block_d))
 
-    def statistics(
+    def reduce(
         self,
         view: View,
         stripes: Stripes,
-        rows: Partials,
-        columns: Partials,
+        rows: tuple[State, ...],
+        columns: tuple[State, ...],
         kept: Tensor | None,
         self_similarity: bool,
     ) -> None:
         for side in (rows, columns):
-            if side.positive is not None:
-                side.positive.zero_()  # most tiles add nothing
-        statistics_launch(view, self.target, stripes, rows, columns, kept, self_similarity).run()
+            for state in side[1:]:
+                for x in state:
+                    x.zero_()  # most tiles add nothing
+        statistics_launch(view, self.target, stripes, _partials(rows), _partials(columns), kept, self_similarity).run()
 
-    def merge(self, partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> None:
-        merge_launch(partials, lse, positive_sum).run()
+    def merge(self, view: View, states: tuple[State, ...], results: list[Tensor | None]) -> None:
+        merge_launch(_partials(states), results[0], results[1] if len(results) > 1 else None).run()
 
     def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
         gradient_launch(view, self.target, d_rows, d_bias, d_scale).run()

@@ -36,4 +36,4 @@ def _find(kernel: str, view: View, target: Target) -> Tile | None:
 
 def _of_score(view: View, kernel: str) -> str:
     """The kernel in the table: its tiles depend on the score."""
-    return kernel if view.score.kind is ScoreKind.DOT else f"volume_{kernel}"
+    return kernel if view.problem.score.kind is ScoreKind.DOT else f"volume_{kernel}"
