@@ -47,7 +47,7 @@ def build_problem(
         row_bias if same_bias and is_self else check_line("col_bias", col_bias, (*batch, n), queries.device, dtype)
     )
     checked = tuple([_check_reduction(name, r, batch, m, n, checked_scale) for name, r in reductions.items()])
-    self_similarity = is_self and same_bias and all([r.is_symmetric for r in checked])
+    self_similarity = is_self and same_bias and all(r.is_symmetric for r in checked)
     rows = Side(queries, row_bias)
     return Problem(
         rows=rows,

@@ -32,6 +32,12 @@ class Gradients(NamedTuple):
     row_term: Tensor | None = None
     col_term: Tensor | None = None
 
+    def of(self, leaf: Leaf) -> Tensor:
+        """That of a leaf that was asked for."""
+        assert leaf.gradient is not None
+        gradient: Tensor = getattr(self, leaf.gradient)
+        return gradient
+
 
 class Side(NamedTuple):
     """The rows or the columns of a score matrix."""

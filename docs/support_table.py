@@ -13,6 +13,7 @@ from contrastive_ops.backends import AUTOMATIC, BACKENDS, Backend
 from contrastive_ops.backends.cuda import CudaBackend
 from contrastive_ops.build_problem import build_problem
 from contrastive_ops.check import SUPPORTED_DTYPES
+from contrastive_ops.ops.statistics import statistics_reductions
 from contrastive_ops.problem import Problem
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -50,7 +51,7 @@ def _dtypes(backend: Backend, device: str) -> str:
 
 def _problem(device: str, dtype: torch.dtype) -> Problem:
     queries, keys = (torch.empty((8, 4), device=device, dtype=dtype) for _ in range(2))
-    return build_problem(queries, keys, columns=True)
+    return build_problem(queries, keys, statistics_reductions(None, None, columns=True))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,19 @@ PRIMITIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "similarity_statistics, with itself": lambda x, y: _total(
         ops.similarity_statistics(x * y, x * y, candidates=ops.off_diagonal(), columns=True)
     ),
+    "reduce": lambda x, y: sum(
+        _total(found)
+        for found in ops.reduce(
+            x,
+            y,
+            {
+                "others": ops.LogSumExp(ops.off_diagonal(), columns=True),
+                "hard": ops.LogSumExp(ops.different(_ids(x)), factor=2.0),
+                "pairs": ops.ScoreSum(ops.same(_ids(x)), rows=False, columns=True),
+            },
+            scale=_scale(x),
+        ).values()
+    ),
     "volume_statistics": lambda x, y: _total(
         ops.volume_statistics(x, [y, y.flip(1)], positives=ops.off_diagonal(), columns=True)
     ),
@@ -122,6 +135,10 @@ CALLS = LOSSES | PRIMITIVES | DISTRIBUTED
 NO_GRADIENT = {
     "gram_nearest": lambda x, y: ops.gram_nearest(x, [y, y.flip(1)], 3),
     "gram_negatives": lambda x, y: ops.gram_negatives(x, [y, y.flip(1)], seed=0),
+    "positive_ranks": lambda x, y: ops.positive_ranks(x, y),
+    "recall_at": lambda x, y: ops.recall_at(ops.positive_ranks(x, y), 1),
+    "mrr": lambda x, y: ops.mrr(ops.positive_ranks(x, y)),
+    "in_batch_accuracy": lambda x, y: ops.in_batch_accuracy(x, y),
 }
 WHOLE_STEPS = {"distributed.cached_loss"}
 RELATIONS = {"all_pairs", "diagonal", "different", "off_diagonal", "same"}  # of ids

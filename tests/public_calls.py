@@ -6,6 +6,7 @@ fixture `one_rank` makes. `test_public_calls.py` fails where a public function i
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import contrastive_ops as ops
-from contrastive_ops import Relation, distributed
+from contrastive_ops import Reduction, Relation, distributed
 from contrastive_ops.relations import Clause
 
 N, D = 12, 8
@@ -134,6 +135,24 @@ CALLS = {
         ops.summed_row_cross_entropy,
         _pair("queries", "keys", candidates=ops.off_diagonal, positives=ops.diagonal, **_BIASES),
     ),
+    "in_batch_accuracy": Call(ops.in_batch_accuracy, _pair("queries", "keys", positives=_RELATIONS["positives"])),
+    "mrr": Call(ops.mrr, lambda: {"ranks": _ids()}),
+    "positive_ranks": Call(ops.positive_ranks, _pair("queries", "keys", **_RELATIONS, **_BIASES)),
+    "recall_at": Call(ops.recall_at, lambda: {"ranks": _ids(), "k": 2}),
+    "reduce": Call(
+        ops.reduce,
+        _pair(
+            "queries",
+            "keys",
+            reductions=lambda: {
+                "all": ops.LogSumExp(ops.different(_ids()), columns=True),
+                "half": ops.LogSumExp(factor=0.5),
+                "sum": ops.ScoreSum(ops.same(_ids())),
+                "count": ops.CountAbove(row_values=torch.full((N,), 0.1)),
+            },
+            **_BIASES,
+        ),
+    ),
     "sup_con": Call(ops.sup_con, lambda: {"features": unit(N, D), "labels": _ids()}),
     "swalip_loss": Call(
         ops.swalip_loss,
@@ -193,6 +212,9 @@ def mapped(value: Any, transform: Callable[[Tensor], Tensor]) -> Any:
         return [mapped(each, transform) for each in value]
     if isinstance(value, Relation):
         return Relation(tuple(_mapped_clause(clause, transform) for clause in value.clauses))
+    if isinstance(value, Reduction):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return type(value)(**mapped(fields, transform))
     return value
 
 
@@ -206,8 +228,12 @@ def _mapped_clause(clause: Clause, transform: Callable[[Tensor], Tensor]) -> Cla
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """Every tensor of a result: one, or a tuple with None for what was not asked for."""
-    return [value] if isinstance(value, Tensor) else [x for x in value if x is not None]
+    """Every tensor of a result: one, a tuple with None for what was not asked for, or a dict of such."""
+    if value is None:
+        return []
+    if isinstance(value, Tensor):
+        return [value]
+    return [x for part in (value.values() if isinstance(value, dict) else value) for x in tensors_of(part)]
 
 
 def outcome(call: Call, arguments: dict[str, Any], between: Callable[[], None] = lambda: None) -> list[Tensor]:

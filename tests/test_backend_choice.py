@@ -13,6 +13,7 @@ from contrastive_ops.backends.cuda import CudaBackend
 from contrastive_ops.backends.triton import TritonBackend
 from contrastive_ops.backends.triton import backend as triton_backend
 from contrastive_ops.build_problem import build_problem
+from contrastive_ops.ops.statistics import statistics_reductions
 
 CUDA_BUILT, CUDA_NOT_BUILT = CudaBackend(module=SimpleNamespace(CODES=[])), CudaBackend(module=None)
 
@@ -20,7 +21,7 @@ CUDA_BUILT, CUDA_NOT_BUILT = CudaBackend(module=SimpleNamespace(CODES=[])), Cuda
 def problem_on(device):
     with FakeTensorMode():
         queries, keys = (torch.empty((8, 4), device=device) for _ in range(2))
-        return build_problem(queries, keys, columns=True)
+        return build_problem(queries, keys, statistics_reductions(None, None, columns=True))
 
 
 def chosen(device):

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from contrastive_ops import clip_loss, gram_loss, info_nce, nt_xent, sup_con
 from contrastive_ops.backends import select_backend
 from contrastive_ops.build_problem import build_problem
+from contrastive_ops.ops.statistics import statistics_reductions
 
 FULL_GRAPH_SINCE = (2, 8)  # before, Dynamo traces no named tuple that a function takes from elsewhere
 N, D = 60, 24
@@ -60,7 +61,9 @@ def choice_for_a_gpu() -> tuple[str, list[str]]:
     with FakeTensorMode(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows = torch.empty((8, 4), device="cuda")
-        name = select_backend(build_problem(rows, rows.clone(), columns=True), None).name
+        name = select_backend(
+            build_problem(rows, rows.clone(), statistics_reductions(None, None, columns=True)), None
+        ).name
     return name, [str(warning.message) for warning in caught]
 
 

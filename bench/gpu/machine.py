@@ -15,6 +15,7 @@ import contrastive_ops
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.triton.backend import INTERPRET_VARIABLE
 from contrastive_ops.build_problem import build_problem
+from contrastive_ops.ops.statistics import statistics_reductions
 
 NO_GPU = 2  # exit status
 
@@ -39,7 +40,7 @@ def missing(device: torch.device) -> str | None:
 def refusals(backend: str, device: torch.device) -> list[str]:
     """Why this backend would not run on the device."""
     rows = torch.empty(2, 16, device=device)
-    problem = build_problem(rows, rows.clone(), columns=True)
+    problem = build_problem(rows, rows.clone(), statistics_reductions(None, None, columns=True))
     return BACKENDS[backend].reasons(problem)
 
 

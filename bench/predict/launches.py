@@ -17,6 +17,7 @@ from contrastive_ops.backends.gpu.gpu_size import LEAST_MACRO_BYTES, GpuSize
 from contrastive_ops.backends.triton import backend as triton_backend
 from contrastive_ops.backends.triton.launch import Launch
 from contrastive_ops.build_problem import build_problem
+from contrastive_ops.ops.statistics import statistics_reductions
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem
 
 OBJECTIVES = ("clip", "nt_xent", "info_nce")
@@ -53,10 +54,8 @@ def _problem(objective: str, n: int, d: int, dtype: torch.dtype, workspace_bytes
     return build_problem(
         queries,
         keys,
+        statistics_reductions(candidates, positives, columns=objective == "clip"),
         scale=torch.empty((), device="meta"),
-        candidates=candidates,
-        positives=positives,
-        columns=objective == "clip",
         workspace_bytes=workspace_bytes,
     )
 

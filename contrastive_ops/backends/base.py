@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from contrastive_ops.leaves import Leaf
 from contrastive_ops.problem import Gradients, Problem, Results
 
 # order shared with `enum DType` in `csrc/types.h`
@@ -24,6 +26,12 @@ class Wanted(NamedTuple):
     row_term: bool = False
     col_term: bool = False
     dtype: torch.dtype | None = None  # of the embeddings' gradients: that of the embeddings, or the statistics dtype
+
+    @classmethod
+    def of(cls, leaves: Iterable[Leaf], dtype: torch.dtype | None = None) -> Wanted:
+        """The gradients of these leaves."""
+        names = {leaf.gradient for leaf in leaves}
+        return cls._make([*[name in names for name in Gradients._fields], dtype])
 
 
 class Backend(Protocol):

@@ -89,6 +89,8 @@ class EagerBackend:
 
         dscale = None
         if wanted.scale:
+            source: Tensor | None
+            gradient: Tensor | None
             if from_products:
                 # dscale = sum_ij dS_ij <q_i, k_j> = <Q, dS K>; self-similarity counts every pair in both roles
                 source, gradient = (rows.vectors, dq) if dq is not None else (cols.vectors, dk)
@@ -129,7 +131,8 @@ class Block(NamedTuple):
 
     def mask(self, reduction: Reduction) -> Tensor | None:
         """Bool `[m, n]`; None where every pair belongs."""
-        mask = reduction.relation.mask(*self.scores.shape, self.scores.device)
+        m, n = self.scores.shape
+        mask = reduction.relation.mask(m, n, self.scores.device)
         return mask if mask is None or mask.dim() == 2 else mask.squeeze(0)
 
     def lines(self, results: Reduced, dim: int) -> Tensor:

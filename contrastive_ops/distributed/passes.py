@@ -88,8 +88,7 @@ def backward_pass(
     asked_of_stay, asked_of_travel = plan.by_role(asked_of_rows, asked_of_cols)
     homeward = carrier.homeward([torch.add] * len(asked_of_travel)) if asked_of_travel else None
     dims = {leaf: tensor.dim() for leaf, tensor in problem.leaves}
-    names = {leaf.gradient: True for leaf in asked}
-    asked_names = Wanted(**names, dtype=dtype)  # type: ignore[arg-type]
+    asked_names = Wanted.of(asked, dtype)
     knows, brings = plan.by_role(
         _known(problem, results, upstream, Axis.ROWS), _known(problem, results, upstream, Axis.COLS)
     )
@@ -104,7 +103,7 @@ def backward_pass(
         merged, part_upstream = _results_and_upstream(problem, of_rows, of_columns)
         gradients = partial_gradients(part, plan.backend, merged, part_upstream, state, asked_names)
         of_stay, of_visitors = (
-            tuple(lines_first(leaf, _as_own(getattr(gradients, str(leaf.gradient)), dims[leaf])) for leaf in side)
+            tuple(lines_first(leaf, _as_own(gradients.of(leaf), dims[leaf])) for leaf in side)
             for side in (asked_of_stay, asked_of_travel)
         )
         own = _combined([torch.add] * len(of_stay), own, of_stay)

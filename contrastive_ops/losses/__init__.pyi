@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import Reduction
+from contrastive_ops.losses._common import LossReduction
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses.clip import clip_loss as clip_loss
 from contrastive_ops.losses.clip_rocket import clip_rocket_loss as clip_rocket_loss
@@ -101,14 +101,14 @@ class AlignmentLoss(LossModule):
     def __init__(
         self,
         *,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
     ) -> None: ...
     def forward(
         self,
         first: Tensor,
         second: Tensor,
         *,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
     ) -> Tensor: ...
     __call__ = forward
 
@@ -117,7 +117,7 @@ class CWCLLoss(LossModule):
         self,
         temperature: float | Tensor = 0.07,
         *,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -127,7 +127,7 @@ class CWCLLoss(LossModule):
         keys: Tensor,
         *,
         temperature: float | Tensor = 0.07,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -140,7 +140,7 @@ class ClipLoss(LossModule):
         label_smoothing: float = 0.0,
         directions: Literal["mean", "sum"] = "mean",
         negatives: Relation | None = None,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -153,7 +153,7 @@ class ClipLoss(LossModule):
         label_smoothing: float = 0.0,
         directions: Literal["mean", "sum"] = "mean",
         negatives: Relation | None = None,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -164,7 +164,7 @@ class ClipRocketLoss(LossModule):
         self,
         *,
         label_smoothing: float = 0.1,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -178,7 +178,7 @@ class ClipRocketLoss(LossModule):
         view_scale: float | Tensor,
         *,
         label_smoothing: float = 0.1,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -192,7 +192,7 @@ class ColloSSLLoss(LossModule):
         log_positive_weights: Tensor | None = None,
         log_negative_weights: Tensor | None = None,
         samples: Tensor | None = None,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -206,7 +206,7 @@ class ColloSSLLoss(LossModule):
         log_positive_weights: Tensor | None = None,
         log_negative_weights: Tensor | None = None,
         samples: Tensor | None = None,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -261,7 +261,7 @@ class DCLLoss(LossModule):
         sigma: float | None = None,
         detach_weight: bool = True,
         combine: Literal["union", "sum"] = "union",
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -274,7 +274,7 @@ class DCLLoss(LossModule):
         sigma: float | None = None,
         detach_weight: bool = True,
         combine: Literal["union", "sum"] = "union",
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -287,7 +287,7 @@ class DebiasedNTXentLoss(LossModule):
         *,
         tau_plus: float = 0.1,
         beta: float = 0.0,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -299,7 +299,7 @@ class DebiasedNTXentLoss(LossModule):
         temperature: float | Tensor = 0.5,
         tau_plus: float = 0.1,
         beta: float = 0.0,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -311,7 +311,7 @@ class DecoupledSoftmaxLoss(LossModule):
         temperature: float | Tensor = 0.05,
         *,
         max_positives: int | None = None,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -324,7 +324,7 @@ class DecoupledSoftmaxLoss(LossModule):
         *,
         temperature: float | Tensor = 0.05,
         max_positives: int | None = None,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -338,7 +338,7 @@ class GramLoss(LossModule):
         label_smoothing: float = 0.0,
         detach_keys: bool = False,
         absolute: bool = False,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -351,7 +351,7 @@ class GramLoss(LossModule):
         label_smoothing: float = 0.0,
         detach_keys: bool = False,
         absolute: bool = False,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -363,7 +363,7 @@ class InfoNCELoss(LossModule):
         temperature: float | Tensor = 0.07,
         *,
         negatives: Relation | Tensor | Iterable[Tensor] | None = None,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -374,7 +374,7 @@ class InfoNCELoss(LossModule):
         negatives: Any = None,
         *,
         temperature: float | Tensor = 0.07,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -385,7 +385,7 @@ class MVDHELLoss(LossModule):
         self,
         temperature: float | Tensor = 0.5,
         *,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -394,7 +394,7 @@ class MVDHELLoss(LossModule):
         views: Tensor,
         *,
         temperature: float | Tensor = 0.5,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -406,7 +406,7 @@ class MVInfoNCELoss(LossModule):
         temperature: float | Tensor = 0.5,
         *,
         same_view_negatives: bool = True,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -416,7 +416,7 @@ class MVInfoNCELoss(LossModule):
         *,
         temperature: float | Tensor = 0.5,
         same_view_negatives: bool = True,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -443,7 +443,7 @@ class MixupClipLoss(LossModule):
         self,
         temperature: float | Tensor = 0.1,
         *,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -455,7 +455,7 @@ class MixupClipLoss(LossModule):
         share: Tensor,
         *,
         temperature: float | Tensor = 0.1,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -465,7 +465,7 @@ class MultiPositiveClipLoss(LossModule):
     def __init__(
         self,
         *,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -477,7 +477,7 @@ class MultiPositiveClipLoss(LossModule):
         image_ids: Tensor,
         text_ids: Tensor,
         *,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -491,7 +491,7 @@ class NSPTLoss(LossModule):
         anchors: Tensor | None = None,
         exclude_self: bool = True,
         ignore_index: int = -1,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -505,7 +505,7 @@ class NSPTLoss(LossModule):
         anchors: Tensor | None = None,
         exclude_self: bool = True,
         ignore_index: int = -1,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -516,7 +516,7 @@ class NTXentLoss(LossModule):
         self,
         temperature: float | Tensor = 0.5,
         *,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -526,7 +526,7 @@ class NTXentLoss(LossModule):
         z2: Tensor,
         *,
         temperature: float | Tensor = 0.5,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -540,7 +540,7 @@ class PackedInfoNCELoss(LossModule):
         targets: Tensor | None = None,
         query_groups: Tensor | None = None,
         key_groups: Tensor | None = None,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -553,7 +553,7 @@ class PackedInfoNCELoss(LossModule):
         targets: Tensor | None = None,
         query_groups: Tensor | None = None,
         key_groups: Tensor | None = None,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -565,7 +565,7 @@ class PolyViewLoss(LossModule):
         temperature: float | Tensor = 0.1,
         *,
         same_view_negatives: bool = True,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -575,7 +575,7 @@ class PolyViewLoss(LossModule):
         *,
         temperature: float | Tensor = 0.1,
         same_view_negatives: bool = True,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -586,7 +586,7 @@ class PrivateInfoNCELoss(LossModule):
         self,
         temperature: float | Tensor = 0.07,
         *,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
     ) -> None: ...
     def forward(
         self,
@@ -595,7 +595,7 @@ class PrivateInfoNCELoss(LossModule):
         targets: Tensor,
         *,
         temperature: float | Tensor = 0.07,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
     ) -> Tensor: ...
     __call__ = forward
 
@@ -606,7 +606,7 @@ class SharedAnchorLoss(LossModule):
         *,
         symmetric: bool = True,
         combine: Literal["sum", "mean"] = "sum",
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -618,7 +618,7 @@ class SharedAnchorLoss(LossModule):
         temperature: float | Tensor = 0.07,
         symmetric: bool = True,
         combine: Literal["sum", "mean"] = "sum",
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -631,7 +631,7 @@ class SupConLoss(LossModule):
         *,
         mean: Literal["outside", "inside"] = "outside",
         ignore_index: int = -1,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -643,7 +643,7 @@ class SupConLoss(LossModule):
         temperature: float | Tensor = 0.07,
         mean: Literal["outside", "inside"] = "outside",
         ignore_index: int = -1,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -655,7 +655,7 @@ class SwALIPLoss(LossModule):
         *,
         epsilon: float = 0.05,
         iterations: int = 3,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -669,7 +669,7 @@ class SwALIPLoss(LossModule):
         *,
         epsilon: float = 0.05,
         iterations: int = 3,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...
@@ -701,7 +701,7 @@ class WeightedInfoNCELoss(LossModule):
         temperature: float | Tensor = 0.07,
         *,
         weigh_positive: bool = True,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> None: ...
@@ -713,7 +713,7 @@ class WeightedInfoNCELoss(LossModule):
         *,
         temperature: float | Tensor = 0.07,
         weigh_positive: bool = True,
-        reduction: Reduction = "mean",
+        reduction: LossReduction = "mean",
         workspace_bytes: int = 67108864,
         backend: str | None = None,
     ) -> Tensor: ...

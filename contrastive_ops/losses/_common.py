@@ -13,8 +13,8 @@ from contrastive_ops.plain import plain_float
 from contrastive_ops.problem import statistics_dtype
 from contrastive_ops.readable import is_readable
 
-Reduction = Literal["mean", "sum", "none"]
-REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+LossReduction = Literal["mean", "sum", "none"]
+REDUCTIONS: tuple[str, ...] = get_args(LossReduction)
 
 
 def reduce(losses: Tensor, reduction: str) -> Tensor:

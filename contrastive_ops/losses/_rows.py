@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from contrastive_ops.ops import cross_entropy_of_positive, similarity_statistics, summed_row_cross_entropy
+from contrastive_ops.ops import (
+    cross_entropy_of_positive,
+    reduce,
+    similarity_statistics,
+    summed_row_cross_entropy,
+)
+from contrastive_ops.reductions import Reduction
 
 
 def row_lse(queries: Tensor, keys: Tensor, **options: Any) -> Tensor:
@@ -14,6 +21,12 @@ def row_lse(queries: Tensor, keys: Tensor, **options: Any) -> Tensor:
     lse = similarity_statistics(queries, keys, **options).row_lse
     assert lse is not None
     return lse
+
+
+def row_lses(queries: Tensor, keys: Tensor, passed: Mapping[str, Reduction], **options: Any) -> list[Tensor]:
+    """Those of several log-sum-exps, from one pass; options as of `reduce`."""
+    found = [reduced.rows for reduced in reduce(queries, keys, passed, **options).values()]
+    return [lse for lse in found if lse is not None]
 
 
 def row_lse_and_sum(queries: Tensor, keys: Tensor, **options: Any) -> tuple[Tensor, Tensor]:

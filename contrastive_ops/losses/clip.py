@@ -8,7 +8,7 @@ from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice, check_number
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_pairs,
     check_reduction,
     in_statistics_dtype,
@@ -30,7 +30,7 @@ def clip_loss(
     label_smoothing: float = 0.0,
     directions: Literal["mean", "sum"] = "mean",
     negatives: Relation | None = None,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import Reduction, check_pairs, named_scale
+from contrastive_ops.losses._common import LossReduction, check_pairs, named_scale
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses.clip import clip_loss
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
@@ -21,7 +21,7 @@ def clip_rocket_loss(
     view_scale: float | Tensor,
     *,
     label_smoothing: float = 0.1,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from contrastive_ops.check import check_embeddings, check_matrix
 from contrastive_ops.losses._checks import check_indices, check_vector
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_reduction,
     in_statistics_dtype,
     inverse_temperature,
@@ -31,7 +31,7 @@ def collo_ssl(
     log_negative_weights: Tensor | None = None,
     samples: Tensor | None = None,
     temperature: float | Tensor = 0.1,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from contrastive_ops.check import check_scale, without_autocast
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_pairs,
     check_reduction,
     in_statistics_dtype,
@@ -23,7 +23,7 @@ def cwcl(
     keys: Tensor,
     *,
     temperature: float | Tensor = 0.07,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice, check_number
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_pairs,
     check_reduction,
     inverse_temperature,
@@ -32,7 +32,7 @@ def dcl(
     sigma: float | None = None,
     detach_weight: bool = True,
     combine: Literal["union", "sum"] = "union",
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -4,6 +4,7 @@ negatives."""
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from contrastive_ops.check import check_scale
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_pairs,
     check_reduction,
     inverse_temperature,
@@ -19,10 +20,11 @@ from contrastive_ops.losses._common import (
     reduce,
 )
 from contrastive_ops.losses._module import LossModule
-from contrastive_ops.losses._rows import row_lse
+from contrastive_ops.losses._rows import row_lse, row_lses
 from contrastive_ops.losses._views import other_instances
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
+from contrastive_ops.reductions import LogSumExp
 
 
 def debiased_nt_xent(
@@ -32,7 +34,7 @@ def debiased_nt_xent(
     temperature: float | Tensor = 0.5,
     tau_plus: float = 0.1,
     beta: float = 0.0,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:
@@ -48,7 +50,7 @@ def debiased_nt_xent(
         temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
             On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
         tau_plus: in [0, 1), the share of negatives that are really positives.
-        beta: >= 0, how much hard negatives weigh; not 0 takes a second pass. The weights are not detached.
+        beta: >= 0, how much hard negatives weigh; the weights are not detached.
         reduction: "mean" over the 2N anchors, "sum", or "none" for `[2N]` losses, z1's anchors first.
         workspace_bytes, backend: see `similarity_statistics`.
 
@@ -68,10 +70,13 @@ def debiased_nt_xent(
     if count <= 0:
         return reduce(positive * 0.0, reduction)
     pairs = other_instances(views, same_view=True)
-    options = {"candidates": pairs, "workspace_bytes": workspace_bytes, "backend": backend}
-    lse = row_lse(rows, rows, scale=(1.0 + beta) * scale, **options)
+    options: dict[str, Any] = {"scale": scale, "workspace_bytes": workspace_bytes, "backend": backend}
     if beta:
-        lse = lse + math.log(count) - row_lse(rows, rows, scale=beta * scale, **options)
+        passed = {"hard": LogSumExp(pairs, factor=1.0 + beta), "weights": LogSumExp(pairs, factor=beta)}
+        hard, weights = row_lses(rows, rows, passed, **options)
+        lse = hard + math.log(count) - weights
+    else:
+        lse = row_lse(rows, rows, candidates=pairs, **options)
     # log G = lse + log(1 - tau_plus K exp(positive - lse)) - log(1 - tau_plus), -inf where the bracket is negative
     if tau_plus:
         share = check_scale(tau_plus, lse.device, lse.dtype)  # a graph with a float would be compiled for each

@@ -8,7 +8,7 @@ from torch import Tensor
 from contrastive_ops.check import check_matrix
 from contrastive_ops.losses._checks import check_ids, check_indices
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_reduction,
     in_statistics_dtype,
     inverse_temperature,
@@ -32,7 +32,7 @@ def decoupled_softmax(
     *,
     temperature: float | Tensor = 0.05,
     max_positives: int | None = None,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from contrastive_ops.backends import check_backend_name
 from contrastive_ops.check import check_matrix, check_modalities, check_scale
 from contrastive_ops.losses._checks import check_number
-from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._common import LossReduction, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
@@ -29,7 +29,7 @@ def gram_loss(
     label_smoothing: float = 0.0,
     detach_keys: bool = False,
     absolute: bool = False,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -58,7 +58,7 @@ def gram_negatives(
     scale = check_scale(inverse_temperature(temperature, anchor), anchor.device, volume.dtype).neg()
     tuples, anchors = _Draw(volume, generator), _Draw(volume, generator)
     for rows, cols, scores in volume_blocks(anchor, modalities, scale):
-        candidates = off_diagonal(rows.start - cols.start).mask(*scores.shape, scores.device)
+        candidates = off_diagonal(rows.start - cols.start).mask(scores.shape[0], scores.shape[1], scores.device)
         assert candidates is not None
         scores.masked_fill_(~candidates, -torch.inf)
         tuples.see(rows, cols.start, scores)

@@ -10,7 +10,7 @@ from torch import Tensor
 from contrastive_ops.backends import check_backend_name
 from contrastive_ops.check import autocast, check_embeddings
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_pairs,
     check_reduction,
     inverse_temperature,
@@ -34,7 +34,7 @@ def info_nce(
     *,
     temperature: float | Tensor = 0.07,
     negatives: Relation | Tensor | Iterable[Tensor] | None = None,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

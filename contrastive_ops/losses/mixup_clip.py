@@ -6,7 +6,7 @@ from torch import Tensor
 
 from contrastive_ops.losses._checks import check_indices, check_vector
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_pairs,
     check_reduction,
     in_statistics_dtype,
@@ -26,7 +26,7 @@ def mixup_clip_loss(
     share: Tensor,
     *,
     temperature: float | Tensor = 0.1,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from contrastive_ops.check import check_matrix
 from contrastive_ops.losses._checks import check_ids
-from contrastive_ops.losses._common import Reduction, check_reduction, named_scale, reduce_counted
+from contrastive_ops.losses._common import LossReduction, check_reduction, named_scale, reduce_counted
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.ops import similarity_statistics
@@ -23,7 +23,7 @@ def multi_positive_clip_loss(
     image_ids: Tensor,
     text_ids: Tensor,
     *,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

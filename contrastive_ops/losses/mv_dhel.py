@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._common import LossReduction, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse, zero_without_candidates
 from contrastive_ops.losses._views import between_views, check_views, scores_within_instances
@@ -18,7 +18,7 @@ def mv_dhel(
     views: Tensor,
     *,
     temperature: float | Tensor = 0.5,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

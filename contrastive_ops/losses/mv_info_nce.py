@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._common import LossReduction, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.losses._views import between_views, check_views, other_instances, scores_within_instances
@@ -19,7 +19,7 @@ def mv_info_nce(
     *,
     temperature: float | Tensor = 0.5,
     same_view_negatives: bool = True,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

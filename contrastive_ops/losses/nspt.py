@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_ids, check_indices
-from contrastive_ops.losses._common import Reduction, check_pairs, check_reduction, inverse_temperature, reduce_counted
+from contrastive_ops.losses._common import (
+    LossReduction,
+    check_pairs,
+    check_reduction,
+    inverse_temperature,
+    reduce_counted,
+)
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._labels import is_labelled
 from contrastive_ops.losses._module import LossModule
@@ -25,7 +31,7 @@ def nspt(
     exclude_self: bool = True,
     ignore_index: int = -1,
     temperature: float | Tensor = 0.1,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

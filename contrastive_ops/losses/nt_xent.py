@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.losses._common import Reduction, check_pairs, check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._common import LossReduction, check_pairs, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse_and_sum
 from contrastive_ops.ops import cross_entropy_of_positive
@@ -18,7 +18,7 @@ def nt_xent(
     z2: Tensor,
     *,
     temperature: float | Tensor = 0.5,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

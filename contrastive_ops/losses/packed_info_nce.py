@@ -8,7 +8,7 @@ from torch import Tensor
 
 from contrastive_ops.check import check_matrix
 from contrastive_ops.losses._checks import check_indices
-from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce_counted
+from contrastive_ops.losses._common import LossReduction, check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_cross_entropy, row_lse_and_sum
 from contrastive_ops.ops import cross_entropy_of_positive
@@ -24,7 +24,7 @@ def packed_info_nce(
     query_groups: Tensor | None = None,
     key_groups: Tensor | None = None,
     temperature: float | Tensor = 0.02,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

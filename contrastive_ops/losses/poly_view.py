@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._common import LossReduction, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_lse
 from contrastive_ops.losses._views import between_views, check_views, other_instances, scores_within_instances
@@ -17,7 +17,7 @@ def poly_view(
     *,
     temperature: float | Tensor = 0.1,
     same_view_negatives: bool = True,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

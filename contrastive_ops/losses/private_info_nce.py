@@ -8,7 +8,7 @@ from torch import Tensor
 
 from contrastive_ops.check import check_embeddings
 from contrastive_ops.losses._checks import check_indices
-from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce_counted
+from contrastive_ops.losses._common import LossReduction, check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.ops.private_scores import private_scores
@@ -20,7 +20,7 @@ def private_info_nce(
     targets: Tensor,
     *,
     temperature: float | Tensor = 0.07,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
 ) -> Tensor:
     """Cross-entropy of one of a query's own C candidates; no other query sees them.
 

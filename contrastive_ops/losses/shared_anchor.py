@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_choice
-from contrastive_ops.losses._common import Reduction, check_pairs, inverse_temperature
+from contrastive_ops.losses._common import LossReduction, check_pairs, inverse_temperature
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses.clip import clip_loss
 from contrastive_ops.losses.info_nce import info_nce
@@ -24,7 +24,7 @@ def shared_anchor_loss(
     symmetric: bool = True,
     combine: Literal["sum", "mean"] = "sum",
     temperature: float | Tensor = 0.07,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from contrastive_ops.check import check_matrix
 from contrastive_ops.losses._checks import check_choice, check_ids
-from contrastive_ops.losses._common import Reduction, check_reduction, inverse_temperature, reduce_counted
+from contrastive_ops.losses._common import LossReduction, check_reduction, inverse_temperature, reduce_counted
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._labels import is_labelled
 from contrastive_ops.losses._module import LossModule
-from contrastive_ops.losses._rows import row_lse, row_lse_and_sum
+from contrastive_ops.losses._rows import row_lse_and_sum, row_lses
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
+from contrastive_ops.reductions import LogSumExp
 from contrastive_ops.relations import different, off_diagonal, same
 
 
@@ -25,7 +26,7 @@ def sup_con(
     temperature: float | Tensor = 0.07,
     mean: Literal["outside", "inside"] = "outside",
     ignore_index: int = -1,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:
@@ -41,7 +42,7 @@ def sup_con(
         labels: `[N]` integers.
         temperature: > 0, divides the similarities; float or one-element tensor, which receives its gradient.
             On a GPU, where it is not read, 0 or less gives NaN or turns the order around, not an error.
-        mean: "outside" (L_out, the usual one) or "inside" (L_in; a second pass, over the positives).
+        mean: "outside" (L_out, the usual one) or "inside" (L_in).
         ignore_index: the label, exactly this number, of items without a class: as anchors they have loss 0 and are not
             counted, and they stay negatives of others.
         reduction: "mean" over the anchors that have a positive, "sum", or "none" for `[N]` losses. An anchor
@@ -72,8 +73,8 @@ def sup_con(
         lse, total = row_lse_and_sum(features, features, candidates=off_diagonal(), positives=positives, **options)
         losses = lse - total / count.clamp(min=1)
     else:
-        others = row_lse(features, features, candidates=different(labels), **options)
-        positive = row_lse(features, features, candidates=positives, **options)
+        passed = {"others": LogSumExp(different(labels)), "positives": LogSumExp(positives)}
+        others, positive = row_lses(features, features, passed, **options)
         # an anchor alone in its class has none, -inf: replaced before it meets another in a difference
         positive = positive.masked_fill(~has_positive, 0.0)
         # LSE of all - (LSE of the positives - log |P|), the positives kept out of the first

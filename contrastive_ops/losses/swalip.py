@@ -9,7 +9,7 @@ from torch import Tensor
 
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_pairs,
     check_reduction,
     in_statistics_dtype,
@@ -35,7 +35,7 @@ def swalip_loss(
     *,
     epsilon: float = 0.05,
     iterations: int = 3,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:
@@ -101,6 +101,7 @@ def _others(
     mean, lse, own = softmax_mean_and_statistics(
         first, second, values, col_bias=g, candidates=off_diagonal(), positives=diagonal(), **options
     )
+    assert own is not None
     return torch.sigmoid(lse - own), mean
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from contrastive_ops.check import check_matrix, without_autocast
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import (
-    Reduction,
+    LossReduction,
     check_pairs,
     check_reduction,
     in_statistics_dtype,
@@ -88,7 +88,7 @@ def cross_uniformity(
     return value.to(statistics_dtype(first.dtype))
 
 
-def alignment(first: Tensor, second: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+def alignment(first: Tensor, second: Tensor, *, reduction: LossReduction = "mean") -> Tensor:
     """Squared distance of matching pairs, |x_i - y_i|^2: O(N*D), no scores.
 
     Args:

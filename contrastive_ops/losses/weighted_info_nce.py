@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from contrastive_ops.losses._checks import check_vector
-from contrastive_ops.losses._common import Reduction, check_pairs, check_reduction, inverse_temperature, reduce
+from contrastive_ops.losses._common import LossReduction, check_pairs, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
 from contrastive_ops.losses._rows import row_cross_entropy, row_lse_and_sum
 from contrastive_ops.ops import cross_entropy_of_positive
@@ -21,7 +21,7 @@ def weighted_info_nce(
     *,
     weigh_positive: bool = True,
     temperature: float | Tensor = 0.07,
-    reduction: Reduction = "mean",
+    reduction: LossReduction = "mean",
     workspace_bytes: int = DEFAULT_WORKSPACE_BYTES,
     backend: str | None = None,
 ) -> Tensor:

@@ -6,14 +6,14 @@ workspace, its results are known, and its gradients need no score a second time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor
 
 from contrastive_ops.backends import Backend, Wanted, select_backend
 from contrastive_ops.check import without_autocast
-from contrastive_ops.leaves import cut
+from contrastive_ops.leaves import Leaf, cut
 from contrastive_ops.problem import Problem, Results
 
 PANEL_ROWS = 384  # panels are multiples of this, so that tiles are whole
@@ -23,39 +23,32 @@ Outer = Callable[[Results], tuple[Tensor, Results]]
 
 
 def total_and_gradients(
-    problem: Problem, backend_name: str | None, outer: Outer, wanted: Sequence[bool]
-) -> tuple[Tensor, list[Tensor | None]]:
+    problem: Problem, backend_name: str | None, outer: Outer, wanted: Collection[Leaf]
+) -> tuple[Tensor, dict[Leaf, Tensor]]:
     """The total over all rows, and its gradients in the leaves that are wanted, in the statistics dtype: they wait
     there for their upstream factor, as a loss scale would come too late for float16."""
     backend = select_backend(problem, backend_name)
-    leaves = [leaf for leaf, _ in problem.leaves]
-    asked = {leaf.gradient: True for leaf, want in zip(leaves, wanted, strict=True) if want}
+    asked = Wanted.of(wanted, problem.statistics_dtype)
     total = problem.scale.new_zeros(())
-    gradients: list[Tensor | None] = [None] * len(leaves)
+    gradients: dict[Leaf, Tensor] = {}
     for rows, panel in _panels(problem, backend):
         with without_autocast(problem.rows.vectors):
             results, state = backend.forward(panel)
             part, upstream = outer(results)
             total += part
-            if not asked:
+            if not wanted:
                 continue
             kept = part.new_empty((0,), dtype=torch.uint8) if state is None else state
-            asked_here = Wanted(**asked, dtype=problem.statistics_dtype)  # type: ignore[arg-type]
-            found = backend.backward(panel, results, upstream, kept, asked_here)
-        is_whole = rows == slice(0, problem.sizes[1])
-        for i, (leaf, tensor) in enumerate(problem.leaves):
-            if not wanted[i]:
-                continue
-            gradient = getattr(found, leaf.gradient)  # type: ignore[arg-type]
-            if is_whole:
-                gradients[i] = gradient
-                continue
-            # those of the rows in their place, the others add up
-            so_far = gradients[i]
-            if so_far is None:
-                so_far = gradients[i] = torch.zeros_like(tensor, dtype=problem.statistics_dtype)
-            target = cut(leaf, so_far, rows, None, None)
-            target += gradient
+            found = backend.backward(panel, results, upstream, kept, asked)
+        if rows == slice(0, problem.sizes[1]):
+            return total, {leaf: found.of(leaf) for leaf in wanted}
+        for leaf, tensor in problem.leaves:
+            if leaf in wanted:
+                if leaf not in gradients:
+                    gradients[leaf] = torch.zeros_like(tensor, dtype=problem.statistics_dtype)
+                # those of the rows in their place, the others add up
+                target = cut(leaf, gradients[leaf], rows, None, None)
+                target += found.of(leaf)
     return total, gradients
 
 

@@ -28,8 +28,8 @@ def partial_gradients(
 ) -> Gradients:
     """What the pairs of this block add to the gradients, for results merged over all blocks.
 
-    A slope is one of its pair and of its lines' results, so merged results make the block's own gradient exact. A state of None (nothing was kept) costs
-    another score pass where the backend needs one.
+    A slope is one of its pair and of its lines' results, so merged results make the block's own gradient exact. A
+    state of None (nothing was kept) costs another score pass where the backend needs one.
     """
     chosen = select_backend(problem, backend)
     with without_autocast(problem.rows.vectors):

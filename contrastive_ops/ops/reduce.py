@@ -11,7 +11,7 @@ from torch import Tensor
 from contrastive_ops.backends import Wanted, check_backend_name, select_backend
 from contrastive_ops.build_problem import build_problem
 from contrastive_ops.check import without_autocast
-from contrastive_ops.form import flatten, parse, unflatten
+from contrastive_ops.form import flatten, has_batch, parse, unflatten
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.transforms import requires_grad
@@ -142,7 +142,7 @@ def _reduce(leaves, numbers, form, name):  # type: ignore[no-untyped-def]
     with without_autocast(problem.rows.vectors):
         results, state = select_backend(problem, name).forward(problem)
     found = in_order(results)
-    if not _has_batch(leaves, form):
+    if not has_batch(leaves, form):
         found = [value.squeeze(0) for value in found]
     return [*found, problem.scale.new_empty((0,), dtype=torch.uint8) if state is None else state]
 
@@ -151,7 +151,7 @@ def _reduce(leaves, numbers, form, name):  # type: ignore[no-untyped-def]
 def _reduce_fake(leaves, numbers, form, name):  # type: ignore[no-untyped-def]
     problem = unflatten(leaves, numbers, form)
     batch, m, n, _ = problem.sizes
-    entries = (batch,) if _has_batch(leaves, form) else ()
+    entries = (batch,) if has_batch(leaves, form) else ()
     new = problem.scale.new_empty
     results = [
         new((*entries, length), dtype=reduction.result_dtype(problem.scale.dtype))
@@ -166,25 +166,21 @@ def _reduce_fake(leaves, numbers, form, name):  # type: ignore[no-untyped-def]
 def _reduce_backward(leaves, numbers, form, name, results, upstream, wanted):  # type: ignore[no-untyped-def]
     problem = unflatten(leaves, numbers, form)
     *results, state = results
-    if not _has_batch(leaves, form):
+    if not has_batch(leaves, form):
         results = [value.unsqueeze(0) for value in results]
         upstream = [None if value is None else value.unsqueeze(0) for value in upstream]
-    names = [leaf.gradient for leaf, _ in parse(form).leaves]
-    asked = Wanted(**{name: True for name, want in zip(names, wanted, strict=True) if want})
+    places = parse(form).leaves
+    asked = Wanted.of([leaf for leaf, want in zip(places, wanted, strict=True) if want])
     with without_autocast(problem.rows.vectors):
         gradients = select_backend(problem, name).backward(
             problem, by_reduction(problem, results), by_reduction(problem, upstream), state, asked
         )
     return [
-        getattr(gradients, name).view(leaf.shape) if want else leaf.new_empty((0,))
-        for name, leaf, want in zip(names, leaves, wanted, strict=True)
+        gradients.of(leaf).view(tensor.shape) if want else tensor.new_empty((0,))
+        for leaf, tensor, want in zip(places, leaves, wanted, strict=True)
     ]
 
 
 @torch.library.register_fake("contrastive_ops::reduce_backward")
 def _reduce_backward_fake(leaves, numbers, form, name, results, upstream, wanted):  # type: ignore[no-untyped-def]
     return [leaf.new_empty(leaf.shape if want else (0,)) for leaf, want in zip(leaves, wanted, strict=True)]
-
-
-def _has_batch(leaves: Sequence[Tensor], form: str) -> bool:
-    return parse(form).with_leaves(leaves).has_batch

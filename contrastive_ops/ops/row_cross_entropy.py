@@ -9,13 +9,13 @@ from torch import Tensor
 
 from contrastive_ops.backends import check_backend_name
 from contrastive_ops.build_problem import build_problem
-from contrastive_ops.form import flatten, unflatten
+from contrastive_ops.form import flatten, parse, unflatten
 from contrastive_ops.ops.cross_entropy import cross_entropy_of_positive
 from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.panels import total_and_gradients
 from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.statistics import statistics_reductions
-from contrastive_ops.ops.transforms import require_grad
+from contrastive_ops.ops.transforms import require_grad, requires_grad
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Results, statistics_dtype
 from contrastive_ops.reductions import Reduced
 from contrastive_ops.relations import Relation
@@ -61,10 +61,11 @@ def summed_row_cross_entropy(
         col_bias=col_bias,
         workspace_bytes=workspace_bytes,
     )
-    wanted = require_grad([tensor if leaf.gradient is not None else None for leaf, tensor in problem.leaves])
-    if not torch.is_grad_enabled():
-        wanted = [False] * len(wanted)
-    flat = flatten(problem, problem.workspace_bytes if any(wanted) else 0)
+    needs_grad = torch.is_grad_enabled() and requires_grad(
+        *[tensor for leaf, tensor in problem.leaves if leaf.gradient is not None]
+    )
+    flat = flatten(problem, problem.workspace_bytes if needs_grad else 0)
+    wanted = require_grad(flat.leaves) if needs_grad else [False] * len(flat.leaves)
     total: Tensor
     (total,) = _SummedRowCrossEntropy.apply(backend, flat.form, flat.numbers, wanted, *flat.leaves)
     return total
@@ -95,12 +96,14 @@ class _SummedRowCrossEntropy(Rule):
 
 @torch.library.impl("contrastive_ops::row_cross_entropy", "CompositeExplicitAutograd")
 def _row_cross_entropy(leaves, numbers, form, name, wanted):  # type: ignore[no-untyped-def]
-    total, gradients = total_and_gradients(unflatten(leaves, numbers, form), name, _cross_entropy, wanted)
+    places = parse(form).leaves
+    asked = [leaf for leaf, want in zip(places, wanted, strict=True) if want]
+    total, gradients = total_and_gradients(unflatten(leaves, numbers, form), name, _cross_entropy, asked)
     return [
         total,
         *(
-            _absent(leaf) if gradient is None else gradient.view(leaf.shape)
-            for gradient, leaf in zip(gradients, leaves, strict=True)
+            gradients[leaf].view(tensor.shape) if want else _absent(tensor)
+            for leaf, tensor, want in zip(places, leaves, wanted, strict=True)
         ),
     ]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from contrastive_ops.leaves import Axis, Leaf
 from contrastive_ops.relations import Relation, all_pairs
 
+ALL_PAIRS = all_pairs()
 MAX_REDUCTIONS = 4  # of one pass: `kMaxReductions` in `csrc/types.h`
 FACTOR, ROW_VALUES, COL_VALUES = Leaf(Axis.NONE, 0), Leaf(Axis.ROWS, 2), Leaf(Axis.COLS, 2)
 
@@ -44,7 +45,7 @@ class Reduction:
             one-element tensor, a constant of the gradient; None for 1.
     """
 
-    relation: Relation = all_pairs()
+    relation: Relation = ALL_PAIRS
     rows: bool = True
     columns: bool = False
     factor: float | Tensor | None = None

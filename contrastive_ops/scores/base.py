@@ -36,7 +36,7 @@ class Score:
     kind: ClassVar[ScoreKind]
     LEAVES: ClassVar[tuple[tuple[str, Leaf], ...]]  # fields that hold tensors
     has_roles: ClassVar[bool]  # false: score(q, k) is score(k, q), so that either side can own the rows
-    # dscale is <Q, dS K> where the score is linear in the products, sum_j col_term_j dcol_term_j where in a column's term
+    # linear in the products: dscale is <Q, dS K>; else in a term of the column: dscale = sum_j col_term_j dcol_term_j
     is_linear_in_products: ClassVar[bool]
     # whether a row (a column) is made of several vectors, so that its embeddings are `[V, n, D]` and not `[n, D]`
     row_items_have_vectors: ClassVar[bool] = False

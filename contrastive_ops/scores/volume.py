@@ -45,7 +45,8 @@ class VolumeScore(Score):
         return tuple((0, s) for s in range(col_vectors))
 
     def with_leaves(self, *tensors: Tensor) -> VolumeScore:
-        return VolumeScore(*tensors, absolute=self.absolute)
+        row_term, col_term, mixing = tensors
+        return VolumeScore(row_term, col_term, mixing, self.absolute)
 
     def value(self, products: Tensor) -> Tensor:
         rho, _ = self._distance(self._mix(products))
