@@ -1,4 +1,4 @@
-"""Imports go one way, from losses down to relations; the kernels know nothing of torch."""
+"""Imports go one way, from losses down to leaves; the kernels know nothing of torch."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,23 @@ PACKAGE = Path(contrastive_ops.__file__).parent
 REPOSITORY = Path(__file__).parent.parent
 
 # from the top to the bottom; a module imports from its own layer or from one below
-LAYERS = ("distributed", "losses", "ops", "backends", "problem", "relations", "scores", "steady", "readable", "plain")
+LAYERS = (
+    "distributed",
+    "losses",
+    "ops",
+    "backends",
+    "build_problem",
+    "check",
+    "form",
+    "problem",
+    "reductions",
+    "scores",
+    "relations",
+    "leaves",
+    "steady",
+    "readable",
+    "plain",
+)
 ROOT = "__init__"  # the package itself re-exports from every layer
 BESIDE = {"testing": {"relations"}}  # outside the stack: who may be imported
 NATIVE = "_native"  # the extension belongs to one backend alone
@@ -54,7 +70,7 @@ def test_imports_go_down_only():
             continue
         for target in imported:
             if target == (NATIVE,):
-                assert parts == NATIVE_OWNER, f"{parts} imports the native extension"
+                assert parts[:2] == NATIVE_OWNER, f"{parts} imports the native extension"
             elif target == (CUDA,):
                 assert parts == CUDA_OWNER, f"{parts} imports the CUDA extension"
             elif target[0] == TRITON:
@@ -78,10 +94,10 @@ def test_backends_do_not_know_one_another():
 
 
 def test_kernels_are_free_of_torch():
-    for path in (REPOSITORY / "triton_kernels").glob("*.py"):
+    for path in (REPOSITORY / "triton_kernels").rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {name[0] for name in imports(tree, path.parts) if name[0] != TRITON}
-        assert names <= {"relations", "scores"}, path
+        assert names <= {"reductions", "relations", "scores"}, path
         assert "torch" not in {
             alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
         }
