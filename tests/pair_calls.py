@@ -136,8 +136,8 @@ NO_GRADIENT = {
     "gram_nearest": lambda x, y: ops.gram_nearest(x, [y, y.flip(1)], 3),
     "gram_negatives": lambda x, y: ops.gram_negatives(x, [y, y.flip(1)], seed=0),
     "positive_ranks": lambda x, y: ops.positive_ranks(x, y),
-    "recall_at": lambda x, y: ops.recall_at(ops.positive_ranks(x, y), 1),
-    "mrr": lambda x, y: ops.mrr(ops.positive_ranks(x, y)),
+    "recall_at": lambda x, y: [ops.recall_at(ranks, 1) for ranks in ops.positive_ranks(x, y, columns=True)],
+    "mrr": lambda x, y: [ops.mrr(ranks) for ranks in ops.positive_ranks(x, y, columns=True)],
     "in_batch_accuracy": lambda x, y: ops.in_batch_accuracy(x, y),
 }
 WHOLE_STEPS = {"distributed.cached_loss"}

@@ -140,10 +140,10 @@ BAD = {
         ("candidates must be a Relation", "got Tensor"),
     ),
     "positives_function": (lambda: statistics(positives=diagonal), TypeError, ("must be a Relation", "got function")),
-    "three_clauses": (
-        lambda: off_diagonal() & same(IDS) & different(IDS),
+    "five_clauses": (
+        lambda: off_diagonal() & same(IDS) & different(IDS) & off_diagonal(1) & off_diagonal(2),
         ValueError,
-        ("at most 2 clauses", "got 3"),
+        ("at most 4 clauses", "got 5"),
     ),
     "offset_float": (lambda: statistics(candidates=diagonal(0.5)), TypeError, ("must be an int", "got float")),
     "offset_bool": (lambda: statistics(candidates=diagonal(True)), TypeError, ("must be an int", "got bool")),

@@ -24,7 +24,7 @@ DIFFER = {
     "grad_reduction": "grad_reduction, expected the same on every rank, got mean on rank 0, 2, sum on rank 1",
     "wire dtype": "wire_dtype, expected the same on every rank, got None on rank 0, 1, torch.float16 on rank 2",
     "groups": "groups, expected the same on every rank, got ((0,), (1, 2)) on rank 0, ((0, 1), (2,)) on rank 1, 2",
-    "relation": "candidates, expected the same on every rank",
+    "relation": "form of the problem, expected the same on every rank",
 }
 # the rank that refuses its input, and what it says; the others name it
 REFUSES = {

@@ -27,6 +27,7 @@ SCALED = {
     "contrastive_gap_loss": lambda x, y, t: ops.contrastive_gap_loss(x, y, t),
     "multi_positive_clip_loss": lambda x, y, t: ops.multi_positive_clip_loss(x, y, t, IDS, IDS),
     "private_info_nce": lambda x, y, t: ops.private_info_nce(x, torch.stack((x, y), 1), IDS % 2, temperature=t),
+    "reduce": lambda x, y, t: ops.reduce(x, y, {"a": ops.LogSumExp(factor=t)}, scale=t)["a"].rows.sum(),
     "similarity_statistics": lambda x, y, t: ops.similarity_statistics(x, y, scale=t).row_lse.sum(),
     "softmax_mean": lambda x, y, t: ops.softmax_mean(x, y, y, scale=t).square().sum(),
     "streamed_row_lse": lambda x, y, t: ops.streamed_row_lse(x, [y], scale=t).sum(),

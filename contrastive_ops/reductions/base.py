@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from contrastive_ops.leaves import Axis, Leaf
 from contrastive_ops.relations import Relation, all_pairs
 
-ALL_PAIRS = all_pairs()
 MAX_REDUCTIONS = 4  # of one pass: `kMaxReductions` in `csrc/types.h`
 FACTOR, ROW_VALUES, COL_VALUES = Leaf(Axis.NONE, 0), Leaf(Axis.ROWS, 2), Leaf(Axis.COLS, 2)
 
@@ -45,7 +44,7 @@ class Reduction:
             one-element tensor, a constant of the gradient; None for 1.
     """
 
-    relation: Relation = ALL_PAIRS
+    relation: Relation = field(default_factory=all_pairs)
     rows: bool = True
     columns: bool = False
     factor: float | Tensor | None = None
