@@ -3,12 +3,15 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <chrono>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "cpu/arena.h"
 #include "cpu/kernels.h"
+#include "cpu/reduction/traits.h"
 
 namespace py = pybind11;
 using contrastive_ops::Block;
@@ -17,7 +20,9 @@ using contrastive_ops::ClauseKind;
 using contrastive_ops::DType;
 using contrastive_ops::Kernels;
 using contrastive_ops::Params;
-using contrastive_ops::Relation;
+using contrastive_ops::ReducedLines;
+using contrastive_ops::Reduction;
+using contrastive_ops::ReductionKind;
 using contrastive_ops::ScoreKind;
 
 namespace {
@@ -33,6 +38,37 @@ void address(py::class_<Params>& cls, const char* name, T* Params::* member) {
   cls.def_property(
       name, [member](const Params& p) { return reinterpret_cast<std::uintptr_t>(p.*member); },
       [member](Params& p, std::uintptr_t value) { p.*member = reinterpret_cast<T*>(value); });
+}
+
+template <class T>
+T* pointer(std::uintptr_t value) {
+  return reinterpret_cast<T*>(value);
+}
+
+using ClauseFields = std::tuple<int, int64_t, std::uintptr_t, std::uintptr_t, int64_t, int64_t>;  // as Clause
+using LinesFields = std::array<std::uintptr_t, 4>;                                                // as ReducedLines
+
+void add_reduction(Params& p, int kind, double factor, const std::vector<ClauseFields>& clauses,
+                   const LinesFields& rows, const LinesFields& columns, std::uintptr_t tile_reference) {
+  if (p.num_reductions == contrastive_ops::kMaxReductions) throw py::value_error("too many reductions");
+  if (clauses.size() > contrastive_ops::kMaxClauses) throw py::value_error("too many clauses");
+  if (kind < 0 || kind > int(ReductionKind::kCountAbove)) throw py::value_error("no such kind of reduction");
+  Reduction r = {};
+  r.kind = static_cast<ReductionKind>(kind);
+  if (p.num_reductions && contrastive_ops::changes_scores(p.reductions[p.num_reductions - 1].kind) &&
+      !contrastive_ops::changes_scores(r.kind))
+    throw py::value_error("reductions that change the scores come last");
+  for (const auto& [clause_kind, offset, row_ids, col_ids, row_stride, col_stride] : clauses)
+    r.relation.clauses[r.relation.count++] = {
+        static_cast<ClauseKind>(clause_kind), offset,     pointer<const int64_t>(row_ids),
+        pointer<const int64_t>(col_ids),      row_stride, col_stride};
+  const auto lines = [](const LinesFields& f) -> ReducedLines {
+    return {pointer<void>(f[0]), pointer<void>(f[1]), pointer<void>(f[2]), pointer<void>(f[3])};
+  };
+  r.factor = factor;
+  r.rows = lines(rows), r.columns = lines(columns);
+  r.tile_reference = pointer<void>(tile_reference);
+  p.reductions[p.num_reductions++] = r;
 }
 
 // The best 10 ms of float FMAs over all threads at once, in GFLOP/s.
@@ -71,31 +107,28 @@ PYBIND11_MODULE(_native, m) {
   m.def("release_cached_blocks", &contrastive_ops::release_cached_blocks);
 
   py::class_<Params> params(m, "Params");
-  params.def(
-      py::init([](int dtype, int64_t batch, int64_t m, int64_t n, int64_t d, int score, int64_t banks, bool absolute,
-                  int threads, double scale, bool has_positives, std::pair<bool, bool> directions, bool self_similarity,
-                  int64_t block_m, int64_t block_n, int groups, int64_t kept_tiles, int64_t scratch_bytes) {
-        Params p = {};
-        p.dtype = static_cast<DType>(dtype);
-        p.batch = batch, p.m = m, p.n = n, p.d = d;
-        if (banks < 1 || banks > contrastive_ops::kMaxBanks) throw py::value_error("too many banks of keys");
-        p.score = static_cast<ScoreKind>(score);
-        p.banks = banks;
-        p.absolute = absolute;
-        p.threads = threads;
-        p.scale = scale;
-        p.has_positives = has_positives;
-        p.rows = directions.first, p.columns = directions.second;
-        p.self_similarity = self_similarity;
-        p.block_m = block_m, p.block_n = block_n, p.groups = groups;
-        p.kept_tiles = kept_tiles;
-        p.scratch_bytes = scratch_bytes;
-        return p;
-      }),
-      py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("m"), py::arg("n"), py::arg("d"), py::arg("score"),
-      py::arg("banks"), py::arg("absolute"), py::arg("threads"), py::arg("scale"), py::arg("has_positives"),
-      py::arg("directions"), py::arg("self_similarity"), py::arg("block_m"), py::arg("block_n"), py::arg("groups"),
-      py::arg("kept_tiles"), py::arg("scratch_bytes"));
+  params.def(py::init([](int dtype, int64_t batch, int64_t m, int64_t n, int64_t d, int score, int64_t banks,
+                         bool absolute, int threads, double scale, bool self_similarity, int64_t block_m,
+                         int64_t block_n, int groups, int64_t kept_tiles, int64_t scratch_bytes) {
+               Params p = {};
+               p.dtype = static_cast<DType>(dtype);
+               p.batch = batch, p.m = m, p.n = n, p.d = d;
+               if (banks < 1 || banks > contrastive_ops::kMaxBanks) throw py::value_error("too many banks of keys");
+               p.score = static_cast<ScoreKind>(score);
+               p.banks = banks;
+               p.absolute = absolute;
+               p.threads = threads;
+               p.scale = scale;
+               p.self_similarity = self_similarity;
+               p.block_m = block_m, p.block_n = block_n, p.groups = groups;
+               p.kept_tiles = kept_tiles;
+               p.scratch_bytes = scratch_bytes;
+               return p;
+             }),
+             py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("m"), py::arg("n"), py::arg("d"),
+             py::arg("score"), py::arg("banks"), py::arg("absolute"), py::arg("threads"), py::arg("scale"),
+             py::arg("self_similarity"), py::arg("block_m"), py::arg("block_n"), py::arg("groups"),
+             py::arg("kept_tiles"), py::arg("scratch_bytes"));
   params.def("set_queries",
              [](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t row_stride, int64_t d_stride) {
                p.queries = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
@@ -105,21 +138,7 @@ PYBIND11_MODULE(_native, m) {
     p.keys = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
     p.bank_stride = bank_stride;
   });
-  const auto relation = [&](const char* name, Relation Params::* member) {
-    params.def(name, [member](Params& p, int kind, int64_t offset, std::uintptr_t row_ids, std::uintptr_t col_ids,
-                              int64_t row_batch_stride, int64_t col_batch_stride) {
-      Relation& r = p.*member;
-      if (r.count == contrastive_ops::kMaxClauses) throw py::value_error("too many clauses");
-      r.clauses[r.count++] = {static_cast<ClauseKind>(kind),
-                              offset,
-                              reinterpret_cast<const int64_t*>(row_ids),
-                              reinterpret_cast<const int64_t*>(col_ids),
-                              row_batch_stride,
-                              col_batch_stride};
-    });
-  };
-  relation("add_candidate_clause", &Params::candidates);
-  relation("add_positive_clause", &Params::positives);
+  params.def("add_reduction", &add_reduction, "The next one: kind, factor, clauses, rows, columns, tile reference.");
   address(params, "row_bias", &Params::row_bias);
   address(params, "col_bias", &Params::col_bias);
   address(params, "row_term", &Params::row_term);
@@ -127,21 +146,8 @@ PYBIND11_MODULE(_native, m) {
   address(params, "mixing", &Params::mixing);
   address(params, "packed_queries", &Params::packed_queries);
   address(params, "packed_keys", &Params::packed_keys);
-  address(params, "tile_reference", &Params::tile_reference);
   address(params, "kept", &Params::kept);
   address(params, "scratch", &Params::scratch);
-  address(params, "row_lse", &Params::row_lse);
-  address(params, "row_sum", &Params::row_sum);
-  address(params, "col_lse", &Params::col_lse);
-  address(params, "col_sum", &Params::col_sum);
-  address(params, "row_running", &Params::row_running);
-  address(params, "col_running", &Params::col_running);
-  address(params, "row_positive", &Params::row_positive);
-  address(params, "col_positive", &Params::col_positive);
-  address(params, "d_row_lse", &Params::d_row_lse);
-  address(params, "d_row_sum", &Params::d_row_sum);
-  address(params, "d_col_lse", &Params::d_col_lse);
-  address(params, "d_col_sum", &Params::d_col_sum);
   address(params, "dq_accumulator", &Params::dq_accumulator);
   address(params, "dk_accumulator", &Params::dk_accumulator);
   address(params, "dqueries", &Params::dqueries);
@@ -156,10 +162,16 @@ PYBIND11_MODULE(_native, m) {
   py::class_<Kernels>(m, "Kernels", "The kernels of one instruction set.")
       .def_property_readonly("name", [](const Kernels& k) { return k.name; })
       .def("panel", [](const Kernels& k, int dtype) { return k.panel(static_cast<DType>(dtype)); })
-      .def("scratch_bytes",
-           [](const Kernels& k, int dtype, int score, int banks, int64_t block_m, int64_t block_n) {
-             return k.scratch_bytes(static_cast<DType>(dtype), static_cast<ScoreKind>(score), banks, block_m, block_n);
+      .def("running_bytes",
+           [](const Kernels& k, int dtype, int kind) {
+             return k.running_bytes(static_cast<DType>(dtype), static_cast<ReductionKind>(kind));
            })
+      .def(
+          "scratch_bytes",
+          [](const Kernels& k, int dtype, int score, int banks, bool several_change, int64_t block_m, int64_t block_n) {
+            return k.scratch_bytes(static_cast<DType>(dtype), static_cast<ScoreKind>(score), banks, several_change,
+                                   block_m, block_n);
+          })
       .def(
           "forward", [](const Kernels& k, const Params& p) { k.forward(p); }, py::call_guard<py::gil_scoped_release>())
       .def(

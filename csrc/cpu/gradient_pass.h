@@ -4,75 +4,53 @@
 #include <type_traits>
 
 #include "pack.h"
-#include "score.h"
+#include "reduction/kinds.h"
+#include "score/score.h"
 
 namespace contrastive_ops {
 namespace CONTRASTIVE_ISA {
 
-// s.tile = dS_ij = cand_ij (g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j)) + pos_ij (a_i + b_j)
-//   source: exponentials kept by the score pass or masked scores; null where the tile has no candidates
-template <class T>
-void tile_gradient(const Work<T>& w, const TileRange& t, const T* source, bool holds_exponentials, T reference,
-                   Coverage positives, const Scratch<T>& s) {
-  const Params& p = w.p;
-  const auto rows_of = [&](const void* lines) { return w.row_line(static_cast<const T*>(lines), t); };
-  const auto cols_of = [&](const void* row_lines, const void* col_lines) {
-    return w.col_line(static_cast<const T*>(row_lines), static_cast<const T*>(col_lines), t);
-  };
-  const int64_t padded_cols = w.padded(t.cols), padded_rows = ceil_div(t.rows, kLanes<T>) * kLanes<T>;
-  if (!source) {
-    std::memset(s.tile, 0, t.rows * padded_cols * sizeof(T));
-  } else {
-    const T *g = rows_of(p.d_row_lse), *h = cols_of(p.d_row_lse, p.d_col_lse);
-    const T *row_lse = rows_of(p.row_lse), *col_lse = cols_of(p.row_lse, p.col_lse);
-    if (reference == reference) {
-      line_factors<T>(g, row_lse, t.rows, padded_rows, reference, s.row_part);
-      line_factors<T>(h, col_lse, t.cols, padded_cols, reference, s.col_part);
-      const auto gradient = holds_exponentials ? gradient_from_tile<T, true> : gradient_from_tile<T, false>;
-      gradient(source, t.rows, t.cols, reference, s.row_part, s.col_part, s.tile);
-    } else {
-      line_references<T>(g, row_lse, t.rows, padded_rows, s.row_part, s.row_reference);
-      line_references<T>(h, col_lse, t.cols, padded_cols, s.col_part, s.col_reference);
-      gradient_by_line<T>(source, t.rows, t.cols, s.row_part, s.row_reference, s.col_part, s.col_reference, s.tile);
-    }
-  }
-  if (positives != Coverage::kNone)
-    add_positive_gradient<T>(s.tile, t.rows, t.cols, TileMask<T>(p.positives, t, s.ids), rows_of(p.d_row_sum),
-                             cols_of(p.d_row_sum, p.d_col_sum));
-}
-
+// dS_ij = sum_r factor_r * slope_r(factor_r * s_ij), over the reductions; then the products that it is a factor of.
 template <class T, class Score>
 void backward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, const Scratch<T>& s) {
   const Params& p = w.p;
   const TileRange t = w.tile(b, i, j);
   const int64_t index = w.tile_index(b, i, j);
-  const T reference = static_cast<const T*>(p.tile_reference)[index];
-  const bool wants_sums = p.d_row_sum || p.d_col_sum;
-  const Coverage positives = wants_sums ? coverage(p.positives, t) : Coverage::kNone;
-  const bool has_candidates = reference != T(-__builtin_inf());
-  if (!has_candidates && positives == Coverage::kNone) return;
-
-  const T* const kept = w.kept(index);
-  const T* const kept_exponentials = Score::kWeightsNeedProducts ? nullptr : kept;
-  const T* const kept_products = Score::kWeightsNeedProducts ? kept : nullptr;
-  const T* const products = kept_products ? kept_products : s.products;
-  const bool needs_scores = has_candidates && !kept_exponentials;
-  if (!kept_products && (needs_scores || Score::kWeightsNeedProducts)) tile_products<T, Score>(w, t, s.products);
-  if (needs_scores) {
-    tile_scores<T, Score>(w, t, products, s);
-    mask_candidates(w, t, coverage(p.candidates, t), s);
+  bool reaches[kMaxReductions], has_slope = false, needs_scores = false;
+  for (int r = 0; r < p.num_reductions; ++r) {
+    reaches[r] = functions<T>(p.reductions[r].kind).reaches(w, p.reductions[r], t, index);
+    has_slope |= reaches[r];
+    needs_scores |= reaches[r] && changes_scores(p.reductions[r].kind);
   }
-  tile_gradient(w, t,
-                !has_candidates     ? nullptr
-                : kept_exponentials ? kept_exponentials
-                                    : s.tile,
-                kept_exponentials != nullptr, reference, positives, s);
+  if (!has_slope) return;
+
+  T* const kept = w.kept(index);
+  const Kept form = kept_form<T, Score>(w);
+  const T* const products = kept && form == Kept::kProducts ? kept : s.products;
+  const T* const scores = kept && form == Kept::kScores ? kept : s.tile;
+  const bool makes_scores = needs_scores && (!kept || form == Kept::kProducts);
+  if (products == s.products && (makes_scores || Score::kWeightsNeedProducts))
+    tile_products<T, Score>(w, t, s.products);
+  if (makes_scores) tile_scores<T, Score>(w, t, products, s.tile, s);
+
+  // Those that change the scores come first: the gradient may lie where the scores are, and the others do not read
+  // them.
+  bool fresh = true;
+  for (int r = p.num_reductions; r-- > 0;) {
+    if (!reaches[r]) continue;
+    const Reduction& reduction = p.reductions[r];
+    T* const terms = form == Kept::kTerms ? kept : nullptr;
+    const Coverage cover = terms ? Coverage::kSome : coverage(reduction.relation, t);
+    const ScoreTile<T> tile = {t, index, cover, scores, fresh ? s.gradient : s.spare, terms};
+    functions<T>(reduction.kind).add_slope(w, reduction, tile, fresh, s);
+    fresh = false;
+  }
 
   // In self-similarity a tile off the diagonal stands for its mirror image too: its columns are rows once more.
   const bool has_mirror = p.self_similarity && i != j;
   double* drow = w.row_line(p.drow_bias, t);
   double* dcol = p.self_similarity && !has_mirror ? nullptr : w.col_line(p.drow_bias, p.dcol_bias, t);
-  if (drow || dcol) add_line_sums<T>(s.tile, t.rows, t.cols, drow, dcol);
+  if (drow || dcol) add_line_sums<T>(s.gradient, t.rows, t.cols, drow, dcol);
   const T* weights = Score::weights(w, t, products, s);
   T* dq = static_cast<T*>(p.dq_accumulator);
   T* dk = p.self_similarity ? (has_mirror ? dq : nullptr) : static_cast<T*>(p.dk_accumulator);

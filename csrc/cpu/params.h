@@ -13,6 +13,23 @@ struct Embeddings {
   int64_t batch_stride, row_stride, d_stride;
 };
 
+// One direction of a reduction: a number for every row, [B, M], or for every column, [B, N]. Null: there is none.
+struct ReducedLines {
+  void* result;          // statistics type; of a count int64
+  void* running;         // what tiles are merged into until the end; its form belongs to the kind
+  const void* values;    // what scores are compared with, statistics type
+  const void* upstream;  // backward: gradient of the result, statistics type; null: zero
+};
+
+// A number of every row, of every column, or of both, of the scores t_ij = factor * s_ij of the pairs of a relation.
+struct Reduction {
+  ReductionKind kind;
+  Relation relation;
+  double factor;
+  ReducedLines rows, columns;  // in self-similarity rows stand for both
+  void* tile_reference;        // [B][tiles] statistics type: what a kind remembers of every tile; null: nothing
+};
+
 // "Statistics type" below: float, or double where dtype is kFloat64.
 struct Params {
   DType dtype;
@@ -25,17 +42,15 @@ struct Params {
   Embeddings keys;      // [B, K, N, D]: bank 0
   int64_t bank_stride;  // from bank to bank
   double scale;
-  const void* row_term;  // volume score: [B, M] alpha, statistics type
-  const void* col_term;  // volume score: [B, N] beta
-  const void* mixing;    // volume score: [B, K(K+1)/2, N]
-  bool absolute;         // volume score: |rho^2| where it is below 0
-  const void* row_bias;  // [B, M] statistics type, or null
-  const void* col_bias;  // [B, N] statistics type, or null
-  Relation candidates;
-  Relation positives;
-  bool has_positives;
-  bool rows, columns;    // directions wanted
-  bool self_similarity;  // keys are the queries and only row statistics are asked for: upper triangle
+  const void* row_term;                  // volume score: [B, M] alpha, statistics type
+  const void* col_term;                  // volume score: [B, N] beta
+  const void* mixing;                    // volume score: [B, K(K+1)/2, N]
+  bool absolute;                         // volume score: |rho^2| where it is below 0
+  const void* row_bias;                  // [B, M] statistics type, or null
+  const void* col_bias;                  // [B, N] statistics type, or null
+  Reduction reductions[kMaxReductions];  // those that change the scores (reduction/traits.h) come last
+  int num_reductions;
+  bool self_similarity;  // keys are the queries and only rows are reduced: upper triangle
 
   // Tiling (chosen by the caller). block_n is a multiple of the panel; with self_similarity block_m == block_n.
   int64_t block_m, block_n;
@@ -46,30 +61,13 @@ struct Params {
   void* packed_keys;     // [B][col block][d_padded / panel][lines of block][panel]; in self-similarity the queries
                          // lines: the cols of bank 0, those of bank 1, ...; padded to the panel in all but the last
 
-  // Per tile: the reference of its exponentials, -inf: no candidates, NaN: scores are kept instead.
-  void* tile_reference;  // [B][tiles] statistics type: [row tiles][col tiles], or its upper triangle
-  void* kept;            // [kept_tiles][K][block_m * block_n] statistics type
-  int64_t kept_tiles;
+  void* kept;          // [kept_tiles][K][block_m * block_n] statistics type: of each of the first tiles what backward
+  int64_t kept_tiles;  // needs (score/score.h); tiles are numbered [B][row tiles][col tiles], or [B][upper triangle]
 
   void* scratch;  // [threads][scratch_bytes]
   int64_t scratch_bytes;
 
-  // Forward outputs, statistics type, [B, M] or [B, N]; null where not wanted.
-  void* row_lse;
-  void* row_sum;
-  void* col_lse;
-  void* col_sum;
-  // Running (reference, sum) of each line and the positives' sums in double.
-  void* row_running;  // [B][M] pairs of statistics type; null if rows are not wanted
-  void* col_running;
-  double* row_positive;
-  double* col_positive;
-
-  // Backward: upstream gradients (null: zero) and outputs (null: not wanted).
-  const void* d_row_lse;  // [B, M]
-  const void* d_row_sum;
-  const void* d_col_lse;  // [B, N]
-  const void* d_col_sum;
+  // Backward: outputs (null: not wanted).
   void* dq_accumulator;    // [B, M, D] statistics type: dS K, before the factor scale
   void* dk_accumulator;    // [B, K, N, D]
   void* dqueries;          // [B, M, D] contiguous, in dtype, or the accumulator itself

@@ -79,6 +79,7 @@ struct TileMask {
     Lane<T>*row_low, *row_high, *col_low, *col_high;
   };
   int count;
+  int64_t cols;
   ClauseMask clauses[kMaxClauses];
 
   static int64_t scratch_lanes(int64_t block_m, int64_t block_n) {
@@ -92,7 +93,7 @@ struct TileMask {
     }
   }
 
-  TileMask(const Relation& relation, const TileRange& tile, Lane<T>* scratch) : count(relation.count) {
+  TileMask(const Relation& relation, const TileRange& tile, Lane<T>* scratch) : count(relation.count), cols(tile.cols) {
     const int64_t padded_cols = (tile.cols + kPanel<T> - 1) / kPanel<T> * kPanel<T>;
     for (int c = 0; c < count; ++c) {
       const Clause& clause = relation.clauses[c];
@@ -117,9 +118,9 @@ struct TileMask {
     }
   }
 
-  // All bits set in the lanes whose pair (row i, column j + lane) of the tile belongs.
+  // All bits set in the lanes whose pair (row i, column j + lane) of the tile belongs; never in the padding.
   CONTRASTIVE_INLINE IVec<T> operator()(int64_t i, int64_t j) const {
-    IVec<T> belongs = ~IVec<T>{};
+    IVec<T> belongs = iota<T>() < Lane<T>(cols - j);
     for (int c = 0; c < count; ++c) {
       const ClauseMask& mask = clauses[c];
       IVec<T> equal;

@@ -1,6 +1,7 @@
 // A problem cut into tiles: where everything of a tile lies, and the walk over the tiles.
 #pragma once
 
+#include "reduction/traits.h"
 #include "relation.h"
 #include "schedule.h"
 
@@ -18,7 +19,9 @@ struct ScoreScratch {
 // The scratch of one thread.
 template <class T>
 struct Scratch {
-  T* tile;      // scores, later dS
+  T* tile;      // scores
+  T* spare;     // what one of several reductions has made of them; the tile itself where none but one changes them
+  T* gradient;  // dS; the tile itself likewise
   T* products;  // [bank] tiles, later their weights; the tile itself where the score does not ask for tiles
   T *row_lanes, *column_lines;
   T *row_part, *row_reference;
@@ -26,7 +29,8 @@ struct Scratch {
   Lane<T>* ids;
 
   // One layout for the size and for the pointers.
-  static int64_t lay_out(int64_t block_m, int64_t block_n, ScoreScratch score, char* base, Scratch* out) {
+  static int64_t lay_out(int64_t block_m, int64_t block_n, ScoreScratch score, bool several_change, char* base,
+                         Scratch* out) {
     int64_t offset = 0;
     const auto take = [&](int64_t elements) {
       T* p = reinterpret_cast<T*>(base + offset);
@@ -36,6 +40,8 @@ struct Scratch {
     const int64_t m = ceil_div(block_m, kPanel<T>) * kPanel<T>, n = block_n;
     Scratch s;
     s.tile = take(block_m * n);
+    s.spare = several_change ? take(block_m * n) : s.tile;
+    s.gradient = several_change ? take(block_m * n) : s.tile;
     s.products = score.product_tiles ? take(score.product_tiles * block_m * n) : s.tile;
     s.row_lanes = take(m * kLanes<T>);
     s.column_lines = take(score.column_lines * n);
@@ -52,6 +58,7 @@ template <class T>
 struct Work {
   const Params& p;
   const ScoreScratch score_scratch;
+  const bool several_change = several_change_scores(p);
   const int64_t row_tiles = ceil_div(p.m, p.block_m), col_tiles = ceil_div(p.n, p.block_n);
   const int64_t d_padded = ceil_div(p.d, kPanel<T>) * kPanel<T>;
 
@@ -62,6 +69,9 @@ struct Work {
     return {b, row, p.m - row < p.block_m ? p.m - row : p.block_m, col, p.n - col < p.block_n ? p.n - col : p.block_n};
   }
   // Self-similarity counts the upper triangle only.
+  int64_t tiles() const {
+    return p.batch * (p.self_similarity ? row_tiles * (row_tiles + 1) / 2 : row_tiles * col_tiles);
+  }
   int64_t tile_index(int64_t b, int64_t i, int64_t j) const {
     if (p.self_similarity) return b * (row_tiles * (row_tiles + 1) / 2) + i * row_tiles - i * (i - 1) / 2 + j - i;
     return (b * row_tiles + i) * col_tiles + j;
@@ -79,13 +89,13 @@ struct Work {
   }
   Scratch<T> scratch(int thread) const {
     Scratch<T> s;
-    Scratch<T>::lay_out(p.block_m, p.block_n, score_scratch, static_cast<char*>(p.scratch) + thread * p.scratch_bytes,
-                        &s);
+    Scratch<T>::lay_out(p.block_m, p.block_n, score_scratch, several_change,
+                        static_cast<char*>(p.scratch) + thread * p.scratch_bytes, &s);
     return s;
   }
 
   // A line vector ([B, M] or [B, N]) at the tile's first row or column. In self-similarity the columns are rows in
-  // their second role: statistics and gradients of both go to the same place.
+  // their second role: results and gradients of both go to the same place.
   template <class V>
   V* row_line(V* rows, const TileRange& t) const {
     return rows ? rows + t.batch * p.m + t.row : nullptr;
@@ -94,6 +104,10 @@ struct Work {
   V* col_line(V* rows, V* cols, const TileRange& t) const {
     if (p.self_similarity) return rows ? rows + t.batch * p.m + t.col : nullptr;
     return cols ? cols + t.batch * p.n + t.col : nullptr;
+  }
+  // Whether the score pass reduces the tile's columns; in self-similarity one on the diagonal has them as rows already.
+  bool reduces_columns(const Reduction& r, const TileRange& t) const {
+    return p.self_similarity ? t.row != t.col : r.columns.result != nullptr;
   }
 };
 

@@ -31,9 +31,12 @@ extern const Kernels kKernels;
 const Kernels kKernels = {
     CONTRASTIVE_NAME(CONTRASTIVE_ISA),
     [](DType dtype) { return by_type(dtype, [](auto t) { return kPanel<decltype(t)>; }); },
-    [](DType dtype, ScoreKind score, int banks, int64_t block_m, int64_t block_n) {
+    [](DType dtype, ReductionKind kind) {
+      return by_type(dtype, [kind](auto t) { return functions<decltype(t)>(kind).running_bytes; });
+    },
+    [](DType dtype, ScoreKind score, int banks, bool several_change, int64_t block_m, int64_t block_n) {
       return by_type_and_score(dtype, score, [&](auto t, auto s) {
-        return Scratch<decltype(t)>::lay_out(block_m, block_n, s.scratch(banks), nullptr, nullptr);
+        return Scratch<decltype(t)>::lay_out(block_m, block_n, s.scratch(banks), several_change, nullptr, nullptr);
       });
     },
     [](const Params& p) {

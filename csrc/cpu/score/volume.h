@@ -10,7 +10,7 @@
 
 #include <utility>
 
-#include "work.h"
+#include "../work.h"
 
 namespace contrastive_ops {
 namespace CONTRASTIVE_ISA {
@@ -143,18 +143,18 @@ struct VolumeScore {
   static ScoreScratch scratch(int banks) { return {banks, 1 + triangle(banks)}; }
   static T factor(const Params&) { return T(1); }
 
-  static void scores(const Work<T>& w, const TileRange& t, const T* products, const Scratch<T>& s) {
+  static void scores(const Work<T>& w, const TileRange& t, const T* products, T* scores, const Scratch<T>& s) {
     const VolumeColumns<T> columns(w, t, T(w.p.scale), s.column_lines);
     with_banks(w.p, [&](auto banks) {
       volume_scores<T, banks>(products, bank_stride(w, t), t.rows, t.cols, row_term(w, t), columns, absolute_bits(w.p),
-                              s.tile);
+                              scores);
     });
   }
 
   static const T* weights(const Work<T>& w, const TileRange& t, const T* products, const Scratch<T>& s) {
     const VolumeColumns<T> columns(w, t, T(1), s.column_lines);
     with_banks(w.p, [&](auto banks) {
-      volume_weights<T, banks>(products, bank_stride(w, t), s.tile, t.rows, t.cols, row_term(w, t), columns,
+      volume_weights<T, banks>(products, bank_stride(w, t), s.gradient, t.rows, t.cols, row_term(w, t), columns,
                                absolute_bits(w.p), s.products, w.row_line(w.p.drow_term, t),
                                w.col_line(w.p.drow_term, w.p.dcol_term, t), s.row_lanes);
     });

@@ -1,7 +1,7 @@
 // s_ij = scale * <q_i, k_j>: one bank; the product is the score, and dS is its weight.
 #pragma once
 
-#include "work.h"
+#include "../work.h"
 
 namespace contrastive_ops {
 namespace CONTRASTIVE_ISA {
@@ -11,8 +11,8 @@ struct DotScore {
   static constexpr bool kWeightsNeedProducts = false;
   static ScoreScratch scratch(int) { return {0, 0}; }
   static T factor(const Params& p) { return T(p.scale); }
-  static void scores(const Work<T>&, const TileRange&, const T*, const Scratch<T>&) {}
-  static const T* weights(const Work<T>&, const TileRange&, const T*, const Scratch<T>& s) { return s.tile; }
+  static void scores(const Work<T>&, const TileRange&, const T*, T*, const Scratch<T>&) {}
+  static const T* weights(const Work<T>&, const TileRange&, const T*, const Scratch<T>& s) { return s.gradient; }
 
   // dscale = sum_i <q_i, (dS K)_i>, summed in block order from what the blocks of the gradients left
   static void finish(const Params& p, int64_t partials) {

@@ -1,0 +1,115 @@
+"""One call into the kernels: fills `Params` and keeps every tensor behind it alive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_ops.backends.base import DTYPE_CODES
+from contrastive_ops.backends.cpu.memory import Layout, Plan
+from contrastive_ops.backends.cpu.native import kernels, new_block, new_params
+from contrastive_ops.problem import Problem, Results
+from contrastive_ops.relations import Relation
+
+
+class Call:
+    def __init__(self, problem: Problem, plan: Plan, state: Tensor | None, scratch: Layout) -> None:
+        """Memory of the layout `scratch` is taken for the length of the call, beside that of the threads."""
+        assert all(row_vector == 0 for row_vector, _ in problem.pairs)
+        batch, m, n, d = problem.sizes
+        threads = torch.get_num_threads()
+        self._problem, self._plan = problem, plan
+        p = self._params = new_params(
+            dtype=DTYPE_CODES[problem.dtype],
+            batch=batch,
+            m=m,
+            n=n,
+            d=d,
+            score=int(problem.score.kind),
+            banks=len(problem.pairs),
+            absolute=problem.score.absolute,
+            threads=threads,
+            scale=problem.scale.item(),
+            self_similarity=problem.self_similarity,
+            block_m=plan.tiling.block_m,
+            block_n=plan.tiling.block_n,
+            groups=plan.tiling.groups,
+            kept_tiles=plan.kept_tiles,
+            scratch_bytes=plan.scratch_bytes,
+        )
+        block = new_block(scratch.total + plan.scratch_bytes * threads)
+        self._alive: list[Any] = [problem, state, block]
+        p.scratch = block.address + scratch.total
+        self._of_reductions: dict[tuple[int, str], int] = {}  # addresses
+        if state is not None:
+            self._place(plan.state, state.data_ptr())
+        self._place(scratch, block.address)
+        queries, keys = problem.rows.vectors[:, 0], problem.cols.vectors
+        p.set_queries(queries.data_ptr(), *queries.stride())
+        p.set_keys(keys.data_ptr(), *keys.stride())
+        self.set(row_bias=problem.rows.bias, col_bias=problem.cols.bias)
+        self.set(row_term=problem.score.row_term, col_term=problem.score.col_term, mixing=problem.score.mixing)
+
+    def set(self, **tensors: Tensor | None) -> None:
+        """Point the parameters of these names at the tensors' memory."""
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                setattr(self._params, name, self._address(tensor))
+
+    def forward(self, results: Results) -> None:
+        for r in self._plan.order:
+            reduction, running = self._problem.reductions[r], self._of_reductions
+            values = (reduction.row_values, reduction.col_values)
+            rows, columns = (
+                (self._address(result), running.get((r, lines), 0), self._address(value), 0)
+                for lines, result, value in zip(("rows", "columns"), results[r], values, strict=True)
+            )
+            self._add_reduction(r, rows, columns)
+        kernels().forward(self._params)
+
+    def backward(self, results: Results, upstream: Results) -> None:
+        for r in self._plan.order:
+            if self._problem.reductions[r].has_slope:
+                rows, columns = (
+                    (self._address(result), 0, 0, self._address(given))
+                    for result, given in zip(results[r], upstream[r], strict=True)
+                )
+                self._add_reduction(r, rows, columns)
+        kernels().backward(self._params)
+
+    def _add_reduction(self, r: int, rows: tuple[int, ...], columns: tuple[int, ...]) -> None:
+        reduction = self._problem.reductions[r]
+        factor = 1.0 if reduction.factor is None else float(reduction.factor)
+        clauses = self._clauses(reduction.relation)
+        reference = self._of_reductions.get((r, "tile_reference"), 0)
+        self._params.add_reduction(int(reduction.kind), factor, clauses, rows, columns, reference)
+
+    def _clauses(self, relation: Relation) -> list[tuple[int, ...]]:
+        _, m, n, _ = self._problem.sizes
+        found: list[tuple[int, ...]] = []
+        for clause in relation.clauses:
+            if clause.row_ids is None or clause.col_ids is None:
+                # a diagonal outside the matrix stays outside, and arithmetic on it cannot overflow
+                found.append((int(clause.kind), max(-m, min(n, clause.offset)), 0, 0, 0, 0))
+            else:
+                addresses = [self._address(ids) for ids in (clause.row_ids, clause.col_ids)]
+                strides = [ids.shape[1] if ids.shape[0] > 1 else 0 for ids in (clause.row_ids, clause.col_ids)]
+                found.append((int(clause.kind), 0, *addresses, *strides))
+        return found
+
+    def _address(self, tensor: Tensor | None) -> int:
+        """Of its numbers, one line after another, kept alive until the call is over; 0 for None."""
+        if tensor is None:
+            return 0
+        tensor = tensor.contiguous()
+        self._alive.append(tensor)
+        return tensor.data_ptr()
+
+    def _place(self, layout: Layout, address: int) -> None:
+        for name, offset in layout.offsets.items():
+            if isinstance(name, str):
+                setattr(self._params, name, address + offset)
+            else:
+                self._of_reductions[name] = address + offset

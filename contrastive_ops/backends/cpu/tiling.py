@@ -1,0 +1,96 @@
+"""How the score matrix is cut: independent of the thread count, so that results are too."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from contrastive_ops.problem import Problem
+from contrastive_ops.reductions import Reduction
+from contrastive_ops.scores import ScoreKind
+
+MAX_GROUPS = 8  # concurrency of the schedule; more costs locality
+SMALLEST_BLOCK, LARGEST_BLOCK = 96, 256  # of all tilings; columns of a volume score may be fewer
+VOLUME_TILES_BYTES = 400 * 1024  # of the second-level cache: K tiles of products and one of scores
+
+
+class Shape(NamedTuple):
+    """What tiling and memory depend on. Sizes may be symbolic while a graph is traced."""
+
+    batch: int
+    m: int
+    n: int
+    d: int
+    score: ScoreKind
+    banks: int  # keys of one column
+    dtype: torch.dtype
+    statistics_dtype: torch.dtype
+    self_similarity: bool
+    workspace_bytes: int
+    kinds: tuple[type[Reduction], ...]
+    directions: tuple[tuple[bool, bool], ...]  # rows, columns of each that the kernels reduce
+
+    @classmethod
+    def of(cls, problem: Problem) -> Shape:
+        is_self = problem.self_similarity
+        return cls(
+            *problem.sizes,
+            problem.score.kind,
+            len(problem.pairs),
+            problem.dtype,
+            problem.scale.dtype,
+            is_self,
+            problem.workspace_bytes,
+            tuple([type(r) for r in problem.reductions]),
+            # self-similarity needs one direction only: the other is the same
+            tuple([(True, False) if is_self else (r.rows, r.columns) for r in problem.reductions]),
+        )
+
+    @property
+    def has_slope(self) -> bool:
+        return any(kind.has_slope for kind in self.kinds)
+
+    @property
+    def changing(self) -> int:
+        """How many reductions work on scores that they have changed (`csrc/cpu/reduction/traits.h`)."""
+        return sum(kind.overwrites for kind in self.kinds)
+
+
+class Tiling(NamedTuple):
+    block_m: int
+    block_n: int
+    row_tiles: int
+    col_tiles: int
+    tiles: int  # all of them, or the upper triangle in self-similarity
+
+    @property
+    def groups(self) -> int:
+        return min(MAX_GROUPS, self.row_tiles, self.col_tiles)
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def tiling_of(shape: Shape) -> Tiling:
+    """Tiles that fit the second-level cache beside their operands, fewer rows where the matrix is small.
+
+    Numbers and measurements: docs/cpu_kernels.md.
+    """
+    m, n = shape.m, shape.n
+    if shape.self_similarity:
+        block_m, block_n = (192, 192) if m > 512 else (96, 96)
+    else:
+        block_m, block_n = (192, 256) if m > 512 else (128, 128)
+    if shape.score is ScoreKind.VOLUME:
+        block_n = min(block_n, volume_columns(shape))
+    row_tiles, col_tiles = ceil_div(m, block_m), ceil_div(n, block_n)
+    tiles = row_tiles * (row_tiles + 1) // 2 if shape.self_similarity else row_tiles * col_tiles
+    return Tiling(block_m, block_n, row_tiles, col_tiles, tiles)
+
+
+def volume_columns(shape: Shape) -> int:
+    """The most columns of a volume score's tile, a multiple of every panel."""
+    column_bytes = (shape.banks + 1) * 192 * shape.statistics_dtype.itemsize
+    return max(32, VOLUME_TILES_BYTES // column_bytes // 32 * 32)

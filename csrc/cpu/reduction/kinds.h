@@ -1,0 +1,40 @@
+// The table of the kinds of reductions.
+#pragma once
+
+#include "count_above.h"
+#include "largest.h"
+#include "log_sum_exp.h"
+#include "score_sum.h"
+
+namespace contrastive_ops {
+namespace CONTRASTIVE_ISA {
+
+template <class T>
+struct ReductionFunctions {
+  int running_bytes;
+  void (*start)(const Work<T>&, const Reduction&);
+  void (*take)(const Work<T>&, const Reduction&, const ScoreTile<T>&, const Scratch<T>&);
+  void (*finish)(const Work<T>&, const Reduction&);
+  bool (*reaches)(const Work<T>&, const Reduction&, const TileRange&, int64_t index);
+  void (*add_slope)(const Work<T>&, const Reduction&, const ScoreTile<T>&, bool fresh, const Scratch<T>&);
+};
+
+template <class T, class Kind>
+constexpr ReductionFunctions<T> functions_of() {
+  return {Kind::kRunningBytes, Kind::start, Kind::take, Kind::finish, Kind::reaches, Kind::add_slope};
+}
+
+template <class T>
+const ReductionFunctions<T>& functions(ReductionKind kind) {
+  static constexpr ReductionFunctions<T> table[] = {
+      // in the order of ReductionKind
+      functions_of<T, LogSumExp<T>>(),
+      functions_of<T, ScoreSum<T>>(),
+      functions_of<T, Largest<T>>(),
+      functions_of<T, CountAbove<T>>(),
+  };
+  return table[int(kind)];
+}
+
+}  // namespace CONTRASTIVE_ISA
+}  // namespace contrastive_ops
