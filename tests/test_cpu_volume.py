@@ -4,16 +4,18 @@ import pytest
 import torch
 
 from contrastive_ops import _native, diagonal, off_diagonal
-from contrastive_ops.backends import cpu
 from contrastive_ops.backends.base import Wanted
+from contrastive_ops.backends.cpu import CpuBackend, native
+from contrastive_ops.backends.cpu.memory import plan_of
+from contrastive_ops.backends.cpu.tiling import Shape
 from contrastive_ops.backends.reference import ReferenceBackend
-from contrastive_ops.ops.statistics import Statistics
 from contrastive_ops.ops.volume_statistics import volume_problem
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
+from contrastive_ops.reductions import Reduced
 from contrastive_ops.testing import norm_error, tolerance_for
 
 EVERYTHING = Wanted(True, True, True, True, True, True, True)
-BACKEND = cpu.CpuBackend()
+BACKEND = CpuBackend()
 
 
 def make_problem(banks, dtype, sizes=(530, 275, 21), workspace_bytes=DEFAULT_WORKSPACE_BYTES, **options):
@@ -36,29 +38,28 @@ def make_problem(banks, dtype, sizes=(530, 275, 21), workspace_bytes=DEFAULT_WOR
         workspace_bytes=workspace_bytes,
         **options,
     )
-    return problem
+    return problem.with_batch()
 
 
 def as_double(problem):
     """The same numbers, to be computed with in float64."""
-    score = problem.score._replace(
-        **{name: getattr(problem.score, name).double() for name in ("row_term", "col_term", "mixing")}
-    )
-    wide = {name: getattr(problem, name).double() for name in ("queries", "keys", "scale", "row_bias", "col_bias")}
-    return problem._replace(score=score, **wide)
+    return problem.map(lambda leaf, tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
 
 def solve(problem, backend=BACKEND, wanted=EVERYTHING):
-    statistics, state = backend.forward(problem)
-    upstream = Statistics(*(torch.linspace(0.5, 1.5, x.numel(), dtype=x.dtype).view_as(x) for x in statistics))
-    gradients = backend.backward(problem, statistics, upstream, state, wanted)
-    return {**statistics._asdict(), **{f"d_{name}": value for name, value in gradients._asdict().items()}}
+    results, state = backend.forward(problem)
+    upstream = tuple(
+        Reduced(*(torch.linspace(0.5, 1.5, x.numel(), dtype=x.dtype).view_as(x) for x in each)) for each in results
+    )
+    gradients = backend.backward(problem, results, upstream, state, wanted)
+    found = {f"{name}{r}": value for r, each in enumerate(results) for name, value in each._asdict().items()}
+    return {**found, **{f"d_{name}": value for name, value in gradients._asdict().items()}}
 
 
 def assert_right(problem):
     found = solve(problem)
     truth, dense = solve(as_double(problem), ReferenceBackend()), solve(problem, ReferenceBackend())
-    value, grad = tolerance_for(problem.queries.dtype, "cpu")
+    value, grad = tolerance_for(problem.dtype, "cpu")
     for name, true in truth.items():
         is_embedding = name in ("d_queries", "d_keys")
         allowed = norm_error(dense[name], true) + (grad if is_embedding else value)
@@ -74,7 +75,7 @@ def test_any_number_of_banks(banks, dtype):
     kept = []
     for threads, workspace_bytes in ((1, 0), (3, 1_000_000)):
         problem = make_problem(banks, dtype, workspace_bytes=workspace_bytes)
-        plan = cpu._plan(cpu.Shape.of(problem))
+        plan = plan_of(Shape.of(problem))
         kept.append(plan.kept_tiles / plan.tiling.tiles)
         torch.set_num_threads(threads)
         for name, value in solve(problem).items():
@@ -89,12 +90,12 @@ def test_instruction_sets(isa, dtype, monkeypatch):
         kernels = _native.kernels(isa)
     except ValueError:
         pytest.skip(f"this processor has no {isa}")
-    monkeypatch.setattr(cpu, "_kernels", lambda: kernels)
-    cpu._plan.cache_clear()
+    monkeypatch.setattr(native, "kernels", lambda: kernels)
+    plan_of.cache_clear()
     try:
         assert_right(make_problem(3, dtype, sizes=(140, 203, 45)))
     finally:
-        cpu._plan.cache_clear()
+        plan_of.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["queries", "keys", "scale", "row_bias", "col_bias", "row_term", "col_term"])
@@ -112,8 +113,6 @@ def test_a_negative_distance():
     """rho^2 below 0 in some rows: 0 without gradient, or its absolute value with the sign turned."""
     for absolute in (False, True):
         problem = make_problem(2, torch.float32, sizes=(150, 170, 20), absolute=absolute)
-        row_term = problem.score.row_term.clone()
-        row_term[:, ::3] = -0.5
-        problem = problem._replace(score=problem.score._replace(row_term=row_term))
+        problem.score.row_term[:, ::3] = -0.5
         found = assert_right(problem)
         assert (found["d_row_term"][:, ::3] == 0).all() != absolute

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../../csrc/cpu/kernels.h"
+#include "../../csrc/cpu/reduction/traits.h"
 
 #define CONTRASTIVE_ISA FUZZ_ISA
 #include "../../csrc/cpu/convert.h"
@@ -63,7 +64,7 @@ bool belongs(const Relation& relation, int64_t b, int64_t i, int64_t j) {
 
 Relation random_relation(int64_t batch, int64_t m, int64_t n, bool self, std::vector<std::unique_ptr<Ids>>& owner) {
   Relation relation = {};
-  relation.count = int(random_engine() % 3);
+  relation.count = int(random_engine() % (kMaxClauses + 1));
   for (int c = 0; c < relation.count; ++c) {
     Clause& clause = relation.clauses[c];
     clause.kind = static_cast<ClauseKind>(random_engine() % 4);
@@ -81,6 +82,59 @@ Relation random_relation(int64_t batch, int64_t m, int64_t n, bool self, std::ve
   }
   return relation;
 }
+
+// A random reduction with all of its memory; direction 0 is the rows, 1 the columns.
+template <class T>
+struct RandomReduction {
+  Reduction given = {};
+  std::vector<double> truth[2], lowest[2], highest[2];  // of counts the least and the most, as scores are rounded
+  std::unique_ptr<Buffer<T>> results[2], values[2], upstream[2], reference;
+  std::unique_ptr<Buffer<int64_t>> counts[2];
+  std::unique_ptr<Buffer<char>> running[2];
+
+  RandomReduction(ReductionKind kind, const Kernels& kernels, const Params& p, int64_t tiles,
+                  std::vector<std::unique_ptr<Ids>>& ids) {
+    given.kind = kind;
+    given.relation = random_relation(p.batch, p.m, p.n, p.self_similarity, ids);
+    given.factor = std::initializer_list<double>{1, 1, 0.5, -2, 0}.begin()[random_engine() % 5];
+    reference = std::make_unique<Buffer<T>>(tiles);
+    if (changes_scores(kind)) given.tile_reference = reference->data;
+    const bool rows = p.self_similarity || coin(), columns = !p.self_similarity && (!rows || coin());
+    for (int c = 0; c < 2; ++c) {
+      const int64_t lines = p.batch * (c ? p.n : p.m);
+      truth[c].resize(lines), lowest[c].resize(lines), highest[c].resize(lines);
+      results[c] = std::make_unique<Buffer<T>>(lines), counts[c] = std::make_unique<Buffer<int64_t>>(lines);
+      values[c] = std::make_unique<Buffer<T>>(lines), upstream[c] = std::make_unique<Buffer<T>>(lines);
+      running[c] = std::make_unique<Buffer<char>>(lines * kernels.running_bytes(p.dtype, kind));
+      for (int64_t l = 0; l < lines; ++l) {
+        upstream[c]->data[l] = T(normal());
+        values[c]->data[l] = random_engine() % 9 ? T(3 * normal()) : T(NAN);
+      }
+      if (!(c ? columns : rows)) continue;
+      ReducedLines& out = c ? given.columns : given.rows;
+      const bool counts_pairs = kind == ReductionKind::kCountAbove;
+      out.result = counts_pairs ? static_cast<void*>(counts[c]->data) : results[c]->data;
+      out.running = running[c]->data;
+      if (counts_pairs) out.values = values[c]->data;
+    }
+  }
+
+  const ReducedLines& lines(int c) const { return c ? given.columns : given.rows; }
+  bool has_slope() const { return given.kind == ReductionKind::kLogSumExp || given.kind == ReductionKind::kScoreSum; }
+
+  // slope_ij; t = factor * s_ij
+  double slope(double t, int64_t b, int64_t i, int64_t j, int64_t m, int64_t n) const {
+    if (!belongs(given.relation, b, i, j)) return 0;
+    double sum = 0;
+    for (int c = 0; c < 2; ++c) {
+      const int64_t line = c ? b * n + j : b * m + i;
+      if (lines(c).upstream)
+        sum += double(upstream[c]->data[line]) *
+               (given.kind == ReductionKind::kScoreSum ? 1 : std::exp(t - truth[c][line]));
+    }
+    return sum;
+  }
+};
 
 double worst_value = 0, worst_gradient = 0;
 
@@ -108,14 +162,18 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   p.threads = int(pick({1, 2, 3}));
   p.scale = pick({1, 10, 100, -3, 0});
   p.self_similarity = self;
-  p.rows = self || coin();
-  p.columns = !self && (!p.rows || coin());
-  p.has_positives = coin();
   p.block_m = block_m, p.block_n = block_n;
   p.groups = int(std::min({row_tiles, col_tiles, int64_t(8)}));
   std::vector<std::unique_ptr<Ids>> ids;
-  p.candidates = random_relation(batch, m, n, self, ids);
-  if (p.has_positives) p.positives = random_relation(batch, m, n, self, ids);
+  std::vector<ReductionKind> kinds(1 + random_engine() % kMaxReductions);
+  for (ReductionKind& kind : kinds) kind = static_cast<ReductionKind>(random_engine() % (self ? 2 : 4));
+  std::stable_sort(kinds.begin(), kinds.end(),
+                   [](ReductionKind a, ReductionKind b) { return changes_scores(a) < changes_scores(b); });
+  std::vector<std::unique_ptr<RandomReduction<T>>> reductions;
+  for (ReductionKind kind : kinds) {
+    reductions.push_back(std::make_unique<RandomReduction<T>>(kind, kernels, p, tiles, ids));
+    p.reductions[p.num_reductions++] = reductions.back()->given;
+  }
 
   // inputs, strided: one element more in every row
   Buffer<S> queries(batch * m * (d + 1)), keys(batch * banks * n * (d + 1));
@@ -132,24 +190,14 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   if (coin()) p.row_bias = row_bias.data, p.col_bias = self ? row_bias.data : coin() ? col_bias.data : nullptr;
 
   Buffer<T> packed_queries(batch * m * d_padded), packed_keys(batch * key_lines * d_padded);
-  Buffer<T> reference(tiles);
   p.kept_tiles = pick({0, tiles / 2, tiles});
   Buffer<T> kept(p.kept_tiles * banks * block_m * block_n);
   p.packed_queries = packed_queries.data;
   p.packed_keys = self ? packed_queries.data : packed_keys.data;
-  p.tile_reference = reference.data;
   p.kept = kept.data;
-  p.scratch_bytes = kernels.scratch_bytes(dtype, p.score, int(banks), block_m, block_n);
+  p.scratch_bytes = kernels.scratch_bytes(dtype, p.score, int(banks), several_change_scores(p), block_m, block_n);
   Buffer<char> scratch(p.threads * p.scratch_bytes);
   p.scratch = scratch.data;
-
-  Buffer<T> row_lse(batch * m), row_sum(batch * m), col_lse(batch * n), col_sum(batch * n);
-  Buffer<T> row_running(2 * batch * m), col_running(2 * batch * n);
-  Buffer<double> row_positive(batch * m), col_positive(batch * n);
-  if (p.rows) p.row_lse = row_lse.data, p.row_running = row_running.data;
-  if (p.columns) p.col_lse = col_lse.data, p.col_running = col_running.data;
-  if (p.rows && p.has_positives) p.row_sum = row_sum.data, p.row_positive = row_positive.data;
-  if (p.columns && p.has_positives) p.col_sum = col_sum.data, p.col_positive = col_positive.data;
 
   // reference, in double from the same rounded inputs
   const auto q = [&](int64_t b, int64_t i, int64_t x) {
@@ -199,8 +247,6 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   kernels.forward(p);
 
   std::vector<double> s(batch * m * n), dot(s.size());  // dot: what `scale` multiplies
-  std::vector<double> true_lse[2] = {std::vector<double>(batch * m), std::vector<double>(batch * n)};
-  std::vector<double> true_sum[2] = {true_lse[0], true_lse[1]};
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < n; ++j) {
@@ -215,47 +261,57 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
       for (int64_t u = 0; u < outer; ++u)
         for (int64_t v = 0; v < inner; ++v) is_col ? body(b, b * n + u, v, u) : body(b, b * m + u, u, v);
   };
-  for (int c = 0; c < 2; ++c) {
-    std::vector<double> top(true_lse[c].size(), -INFINITY), total(top.size(), 0);
-    lines(c, [&](int64_t b, int64_t line, int64_t i, int64_t j) {
-      if (belongs(p.candidates, b, i, j)) top[line] = std::max(top[line], s[(b * m + i) * n + j]);
-      if (p.has_positives && belongs(p.positives, b, i, j)) true_sum[c][line] += s[(b * m + i) * n + j];
-    });
-    lines(c, [&](int64_t b, int64_t line, int64_t i, int64_t j) {
-      if (belongs(p.candidates, b, i, j)) total[line] += std::exp(s[(b * m + i) * n + j] - top[line]);
-    });
-    for (std::size_t l = 0; l < top.size(); ++l) true_lse[c][l] = top[l] + std::log(total[l]);
-  }
   bool good = true;
   double largest = 1;
   for (double z : dot) largest = std::max(largest, volume ? z : 1);
-  const double magnitude = 1 + std::abs(p.scale) * largest;
-  const auto compare = [&](const char* what, const T* ours, const std::vector<double>& truth, double allowed) {
-    if (!ours) return;
-    for (std::size_t l = 0; l < truth.size(); ++l) {
-      if (double(ours[l]) == truth[l]) continue;
-      const double error = std::abs(double(ours[l]) - truth[l]) / allowed;
-      worst_value = std::max(worst_value, error);
-      if (!(error <= 1)) {
-        std::printf("%s[%zu]: got %g, expected %g\n", what, l, double(ours[l]), truth[l]);
-        good = false;
-        return;
+  const double magnitude = 1 + 2 * std::abs(p.scale) * largest;  // 2: the largest factor
+  // one line: what we got, what is right, what the rounding of the scores allows besides `allowed`
+  const auto compare = [&](ReductionKind kind, double ours, double lowest, double highest, double allowed) {
+    if (ours >= lowest && ours <= highest) return;
+    const double error = std::max(lowest - ours, ours - highest) / allowed;
+    worst_value = std::max(worst_value, error);
+    if (error <= 1) return;
+    std::printf("reduction %d: got %g, expected %g to %g\n", int(kind), ours, lowest, highest);
+    good = false;
+  };
+  for (const auto& reduction : reductions)
+    for (int c = 0; c < 2; ++c) {
+      RandomReduction<T>& r = *reduction;
+      const ReductionKind kind = r.given.kind;
+      std::vector<double> top(r.truth[c].size(), -INFINITY), total(top.size(), 0), sum(top.size(), 0);
+      const auto score = [&](int64_t b, int64_t i, int64_t j) { return r.given.factor * s[(b * m + i) * n + j]; };
+      lines(c, [&](int64_t b, int64_t line, int64_t i, int64_t j) {
+        if (!belongs(r.given.relation, b, i, j)) return;
+        const double t = score(b, i, j), value = double(r.values[c]->data[line]), off = value_tolerance * magnitude;
+        top[line] = std::max(top[line], t), sum[line] += t;
+        r.lowest[c][line] += !(t <= value + off), r.highest[c][line] += !(t <= value - off);
+      });
+      lines(c, [&](int64_t b, int64_t line, int64_t i, int64_t j) {
+        if (belongs(r.given.relation, b, i, j)) total[line] += std::exp(score(b, i, j) - top[line]);
+      });
+      for (std::size_t l = 0; l < top.size(); ++l) {
+        r.truth[c][l] = kind == ReductionKind::kLogSumExp ? top[l] + std::log(total[l])
+                        : kind == ReductionKind::kLargest ? top[l]
+                                                          : sum[l];
+        if (!r.lines(c).result) continue;
+        if (kind == ReductionKind::kCountAbove)
+          compare(kind, double(r.counts[c]->data[l]), r.lowest[c][l], r.highest[c][l], 0.5);
+        else
+          compare(kind, double(r.results[c]->data[l]), r.truth[c][l], r.truth[c][l],
+                  value_tolerance * magnitude * (kind == ReductionKind::kScoreSum ? double(c ? m : n) : 1));
       }
     }
-  };
-  compare("row_lse", static_cast<T*>(p.row_lse), true_lse[0], value_tolerance * magnitude);
-  compare("col_lse", static_cast<T*>(p.col_lse), true_lse[1], value_tolerance * magnitude);
-  compare("row_sum", static_cast<T*>(p.row_sum), true_sum[0], value_tolerance * magnitude * double(n));
-  compare("col_sum", static_cast<T*>(p.col_sum), true_sum[1], value_tolerance * magnitude * double(m));
 
   // backward with random upstream gradients
-  Buffer<T> g(batch * m), h(batch * n), a(batch * m), c(batch * n);
-  for (Buffer<T>* x : {&g, &h, &a, &c})
-    for (int64_t i = 0; i < x->count; ++i) x->data[i] = T(normal());
-  if (p.rows) p.d_row_lse = g.data;
-  if (p.columns) p.d_col_lse = h.data;
-  if (p.rows && p.has_positives) p.d_row_sum = a.data;
-  if (p.columns && p.has_positives) p.d_col_sum = c.data;
+  p.num_reductions = 0;
+  for (const auto& reduction : reductions) {
+    if (!reduction->has_slope()) continue;
+    Reduction& given = reduction->given;
+    if (given.rows.result && random_engine() % 4) given.rows.upstream = reduction->upstream[0]->data;
+    if (given.columns.result && random_engine() % 4) given.columns.upstream = reduction->upstream[1]->data;
+    p.reductions[p.num_reductions++] = given;
+  }
+  if (!p.num_reductions) return good;
   const bool wants_keys = !self && coin(), wants_queries = !wants_keys || coin();
   Buffer<T> dq(batch * m * d), dk(batch * banks * n * d);
   Buffer<S> dqueries(dq.count), dkeys(dk.count);
@@ -274,16 +330,9 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   kernels.backward(p);
 
   const auto gradient_of = [&](int64_t b, int64_t i, int64_t j) {
-    const double x = s[(b * m + i) * n + j];
     double sum = 0;
-    if (belongs(p.candidates, b, i, j)) {
-      if (p.d_row_lse) sum += double(g.data[b * m + i]) * std::exp(x - true_lse[0][b * m + i]);
-      if (p.d_col_lse) sum += double(h.data[b * n + j]) * std::exp(x - true_lse[1][b * n + j]);
-    }
-    if (p.has_positives && belongs(p.positives, b, i, j)) {
-      if (p.d_row_sum) sum += double(a.data[b * m + i]);
-      if (p.d_col_sum) sum += double(c.data[b * n + j]);
-    }
+    for (const auto& r : reductions)
+      sum += r->given.factor * r->slope(r->given.factor * s[(b * m + i) * n + j], b, i, j, m, n);
     return sum;
   };
   double true_dscale = 0, size_dscale = 0;

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import DTYPE_CODES
+from contrastive_ops.backends.cpu import native
 from contrastive_ops.backends.cpu.memory import Layout, Plan
-from contrastive_ops.backends.cpu.native import kernels, new_block, new_params
 from contrastive_ops.problem import Problem, Results
 from contrastive_ops.relations import Relation
 
@@ -21,7 +21,7 @@ class Call:
         batch, m, n, d = problem.sizes
         threads = torch.get_num_threads()
         self._problem, self._plan = problem, plan
-        p = self._params = new_params(
+        p = self._params = native.new_params(
             dtype=DTYPE_CODES[problem.dtype],
             batch=batch,
             m=m,
@@ -39,7 +39,7 @@ class Call:
             kept_tiles=plan.kept_tiles,
             scratch_bytes=plan.scratch_bytes,
         )
-        block = new_block(scratch.total + plan.scratch_bytes * threads)
+        block = native.new_block(scratch.total + plan.scratch_bytes * threads)
         self._alive: list[Any] = [problem, state, block]
         p.scratch = block.address + scratch.total
         self._of_reductions: dict[tuple[int, str], int] = {}  # addresses
@@ -67,7 +67,7 @@ class Call:
                 for lines, result, value in zip(("rows", "columns"), results[r], values, strict=True)
             )
             self._add_reduction(r, rows, columns)
-        kernels().forward(self._params)
+        native.kernels().forward(self._params)
 
     def backward(self, results: Results, upstream: Results) -> None:
         for r in self._plan.order:
@@ -77,7 +77,7 @@ class Call:
                     for result, given in zip(results[r], upstream[r], strict=True)
                 )
                 self._add_reduction(r, rows, columns)
-        kernels().backward(self._params)
+        native.kernels().backward(self._params)
 
     def _add_reduction(self, r: int, rows: tuple[int, ...], columns: tuple[int, ...]) -> None:
         reduction = self._problem.reductions[r]

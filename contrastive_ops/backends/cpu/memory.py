@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import DTYPE_CODES
-from contrastive_ops.backends.cpu.native import kernels, new_block
+from contrastive_ops.backends.cpu import native
 from contrastive_ops.backends.cpu.tiling import (
     LARGEST_BLOCK,
     SMALLEST_BLOCK,
@@ -61,13 +61,13 @@ def plan_of(shape: Shape) -> Plan:
     if not shape.has_slope:
         _add_operands(forward, shape)
     for r, (kind, directions) in enumerate(zip(shape.kinds, shape.directions, strict=True)):
-        line_bytes = kernels().running_bytes(dtype, int(kind.kind))
+        line_bytes = native.kernels().running_bytes(dtype, int(kind.kind))
         for wanted, lines, length in zip(directions, ("rows", "columns"), (shape.m, shape.n), strict=True):
             if wanted and line_bytes:
                 forward.add((r, lines), shape.batch * length * line_bytes)
     tile_bytes = shape.banks * tiling.block_m * tiling.block_n * shape.statistics_dtype.itemsize
     kept_tiles = min(shape.batch * tiling.tiles, state.sizes.get("kept", 0) // tile_bytes)
-    scratch_bytes = kernels().scratch_bytes(
+    scratch_bytes = native.kernels().scratch_bytes(
         dtype, int(shape.score), shape.banks, shape.changing > 1, tiling.block_m, tiling.block_n
     )
     return Plan(tiling, order, state, forward, kept_tiles, scratch_bytes)
@@ -100,7 +100,7 @@ def state_layout(shape: Shape) -> Layout:
 def _add_operands(layout: Layout, shape: Shape) -> None:
     batch, m, n, d = shape[:4]
     item = shape.statistics_dtype.itemsize
-    panel = kernels().panel(DTYPE_CODES[shape.dtype])
+    panel = native.kernels().panel(DTYPE_CODES[shape.dtype])
     d_padded, n_padded = ceil_div(d, panel) * panel, ceil_div(n, panel) * panel
     layout.add("packed_queries", batch * m * d_padded * item)
     if shape.self_similarity:
@@ -111,4 +111,4 @@ def _add_operands(layout: Layout, shape: Shape) -> None:
 
 def new_state(size: int) -> Tensor:
     """A block as a tensor, which keeps it alive."""
-    return torch.frombuffer(new_block(max(size, 1)), dtype=torch.uint8)[:size]
+    return torch.frombuffer(native.new_block(max(size, 1)), dtype=torch.uint8)[:size]
