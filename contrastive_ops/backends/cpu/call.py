@@ -21,7 +21,7 @@ class Call:
         batch, m, n, d = problem.sizes
         threads = torch.get_num_threads()
         self._problem, self._plan = problem, plan
-        p = self._params = native.new_params(
+        p = self._params = native.extension.Params(
             dtype=DTYPE_CODES[problem.dtype],
             batch=batch,
             m=m,
@@ -46,8 +46,9 @@ class Call:
         if state is not None:
             self._place(plan.state, state.data_ptr())
         self._place(scratch, block.address)
-        queries, keys = problem.rows.vectors[:, 0], problem.cols.vectors
-        p.set_queries(queries.data_ptr(), *queries.stride())
+        queries, keys = problem.rows.vectors, problem.cols.vectors
+        batch_stride, _, row_stride, d_stride = queries.stride()
+        p.set_queries(queries.data_ptr(), batch_stride, row_stride, d_stride)
         p.set_keys(keys.data_ptr(), *keys.stride())
         self.set(row_bias=problem.rows.bias, col_bias=problem.cols.bias)
         self.set(row_term=problem.score.row_term, col_term=problem.score.col_term, mixing=problem.score.mixing)
@@ -61,10 +62,13 @@ class Call:
     def forward(self, results: Results) -> None:
         for r in self._plan.order:
             reduction, running = self._problem.reductions[r], self._of_reductions
-            values = (reduction.row_values, reduction.col_values)
-            rows, columns = (
-                (self._address(result), running.get((r, lines), 0), self._address(value), 0)
-                for lines, result, value in zip(("rows", "columns"), results[r], values, strict=True)
+            of_rows, of_columns = results[r]
+            rows = (self._address(of_rows), running.get((r, "rows"), 0), self._address(reduction.row_values), 0)
+            columns = (
+                self._address(of_columns),
+                running.get((r, "columns"), 0),
+                self._address(reduction.col_values),
+                0,
             )
             self._add_reduction(r, rows, columns)
         native.kernels().forward(self._params)
@@ -72,10 +76,9 @@ class Call:
     def backward(self, results: Results, upstream: Results) -> None:
         for r in self._plan.order:
             if self._problem.reductions[r].has_slope:
-                rows, columns = (
-                    (self._address(result), 0, 0, self._address(given))
-                    for result, given in zip(results[r], upstream[r], strict=True)
-                )
+                (of_rows, of_columns), (to_rows, to_columns) = results[r], upstream[r]
+                rows = (self._address(of_rows), 0, 0, self._address(to_rows))
+                columns = (self._address(of_columns), 0, 0, self._address(to_columns))
                 self._add_reduction(r, rows, columns)
         native.kernels().backward(self._params)
 

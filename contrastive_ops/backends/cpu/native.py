@@ -9,11 +9,11 @@ from typing import Any
 from contrastive_ops.backends.extension import PACKAGE, check_own
 
 try:
-    from contrastive_ops import _native
+    from contrastive_ops import _native as extension
 
-    check_own(_native)
+    check_own(extension)
 except ImportError as error:
-    _native = None  # type: ignore[assignment]
+    extension = None  # type: ignore[assignment]
     IMPORT_ERROR: ImportError | None = error
 else:
     IMPORT_ERROR = None
@@ -43,7 +43,7 @@ def wished_isa() -> str | None:
 def kernels() -> Any:
     wish = wished_isa()
     try:
-        return _native.kernels(wish)
+        return extension.kernels(wish)
     except ValueError as error:
         raise ValueError(
             f"{ISA_VARIABLE} must be {', '.join(ISAS)}, as far as the processor has them, or unset, got {wish!r}"
@@ -55,20 +55,15 @@ def instruction_set() -> str:
     return str(kernels().name)
 
 
-def new_params(**numbers: Any) -> Any:
-    """A description of the work to be filled with addresses."""
-    return _native.Params(**numbers)
-
-
 def new_block(size: int) -> Any:
     """`size` bytes of reusable memory that return to the cache when the block dies."""
     try:
-        return _native.Block(size)
+        return extension.Block(size)
     except MemoryError as error:
         raise MemoryError(f"could not allocate {size} bytes: lower workspace_bytes, or take a smaller batch") from error
 
 
 def release_workspace() -> None:
     """Return the cached workspaces (at most two blocks, those of the last calls) to the operating system."""
-    if _native is not None:
-        _native.release_cached_blocks()
+    if extension is not None:
+        extension.release_cached_blocks()
