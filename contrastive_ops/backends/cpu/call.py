@@ -61,15 +61,11 @@ class Call:
 
     def forward(self, results: Results) -> None:
         for r in self._plan.order:
-            reduction, running = self._problem.reductions[r], self._of_reductions
-            of_rows, of_columns = results[r]
-            rows = (self._address(of_rows), running.get((r, "rows"), 0), self._address(reduction.row_values), 0)
-            columns = (
-                self._address(of_columns),
-                running.get((r, "columns"), 0),
-                self._address(reduction.col_values),
-                0,
-            )
+            running = self._of_reductions
+            (of_rows, of_columns), reduction = results[r], self._problem.reductions[r]
+            row_values, col_values = self._address(reduction.row_values), self._address(reduction.col_values)
+            rows = (self._address(of_rows), running.get((r, "rows"), 0), row_values, 0)
+            columns = (self._address(of_columns), running.get((r, "columns"), 0), col_values, 0)
             self._add_reduction(r, rows, columns)
         native.kernels().forward(self._params)
 

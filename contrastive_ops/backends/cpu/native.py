@@ -8,15 +8,16 @@ from typing import Any
 
 from contrastive_ops.backends.extension import PACKAGE, check_own
 
+extension: Any = None
+IMPORT_ERROR: ImportError | None = None
 try:
-    from contrastive_ops import _native as extension
+    from contrastive_ops import _native
 
-    check_own(extension)
+    check_own(_native)
 except ImportError as error:
-    extension = None  # type: ignore[assignment]
-    IMPORT_ERROR: ImportError | None = error
+    IMPORT_ERROR = error
 else:
-    IMPORT_ERROR = None
+    extension = _native
 
 ISA_VARIABLE = "CONTRASTIVE_OPS_CPU_ISA"  # one of these; the best of the processor by default
 ISAS = ("baseline", "avx2", "avx512")
