@@ -102,21 +102,21 @@ def launch_all(arch: str, stub: ctypes.CDLL, is_brief: bool) -> Launched:
 
 def use_stub(arch: str) -> None:
     """Triton's driver is its own on the stub library, with the architecture that is asked for."""
-    import triton_compiled
     from triton.runtime import driver
+    from triton_cases import ARCHITECTURES as KNOWN
 
-    driver.set_active(_driver_of(triton_compiled.ARCHITECTURES[arch].target))
+    driver.set_active(_driver_of(KNOWN[arch].target))
 
 
 def backend_on_stub(arch: str, numbers: str) -> Any:
     """The backend for tensors of any device, which no kernel touches."""
-    import triton_compiled
+    import triton_cases
 
     from contrastive_ops.backends.triton import TritonBackend
     from contrastive_ops.backends.triton.arguments import Target
     from contrastive_ops.backends.triton.kernels import TritonKernels
 
-    precision, *_ = triton_compiled.FORMATS[numbers]
+    precision, *_ = triton_cases.FORMATS[numbers]
     target = Target(arch, precision, "tf32" if precision == "tf32" else "ieee")
 
     class OnStub(TritonBackend):
@@ -153,12 +153,12 @@ def _check_reach(descriptor: Any) -> None:
 
 
 def _solve_problems(arch: str, numbers: str, is_brief: bool) -> None:
-    import triton_compiled
+    import triton_cases
 
     from contrastive_ops import clip_loss, diagonal, gram_loss, nt_xent, same, similarity_statistics
     from contrastive_ops.backends import BACKENDS
 
-    _, dtype, _ = triton_compiled.FORMATS[numbers]
+    _, dtype, _ = triton_cases.FORMATS[numbers]
     BACKENDS["triton"] = backend_on_stub(arch, numbers)
 
     def leaf(*shape: int) -> torch.Tensor:

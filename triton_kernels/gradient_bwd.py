@@ -7,7 +7,9 @@ Launched once for the queries and once, with the sides swapped, for the keys; in
 import triton
 import triton.language as tl
 
-from contrastive_ops.triton_kernels.tile import load_rows, products, score_gradient
+from contrastive_ops.triton_kernels.reduction import score_gradient
+from contrastive_ops.triton_kernels.score import scaled_scores
+from contrastive_ops.triton_kernels.tile import Vectors, load_vectors, products, tile_at
 
 
 @triton.jit(do_not_specialize=["num_rows", "num_cols"])
@@ -18,10 +20,9 @@ def gradient_bwd_kernel(
     col_strides,
     scale,  # []
     unit,  # [] factor that keeps dS in the range of the embeddings' dtype, or None for 1
-    row_lines,  # Lines
-    col_lines,
-    candidates,  # tuple of Clause, from the owner's point of view
-    positives,
+    row_bias,  # [B, M] statistics dtype, or None
+    col_bias,  # [B, N]
+    reductions,  # tuple of Reduction from the owner's point of view, with upstream gradients
     d_rows,  # [B, M, D] contiguous, or None
     d_bias,  # [B, M] statistics dtype, or None
     d_scale,  # [B, M] statistics dtype: sum_j dS_ij <q_i, k_j>, or None
@@ -41,8 +42,9 @@ def gradient_bwd_kernel(
     ACCUMULATOR: tl.constexpr = scale.dtype.element_ty
     scale_value = tl.load(scale)
     unit_value = tl.load(unit) if unit is not None else 1.0
+    row_vectors, col_vectors = Vectors(row_data, row_strides, num_rows), Vectors(col_data, col_strides, num_cols)
     if RESIDENT:
-        row_tile = load_rows(row_data, row_strides, batch, row_start, num_rows, 0, D, BLOCK_M, BLOCK_D)
+        row_tile = load_vectors(row_vectors, batch, row_start, 0, D, BLOCK_M, BLOCK_D)
     else:
         row_tile = None
     if d_rows is not None:
@@ -51,47 +53,14 @@ def gradient_bwd_kernel(
     scale_total = tl.zeros((BLOCK_M,), ACCUMULATOR)
 
     for col_start in range(0, num_cols, BLOCK_N):
-        cols = col_start + tl.arange(0, BLOCK_N)
+        tile = tile_at(batch, row_start, num_rows, col_start, num_cols, BLOCK_M, BLOCK_N)
         if RESIDENT:
-            col_tile = load_rows(col_data, col_strides, batch, col_start, num_cols, 0, D, BLOCK_N, BLOCK_D)
+            col_tile = load_vectors(col_vectors, batch, col_start, 0, D, BLOCK_N, BLOCK_D)
             dots = tl.dot(row_tile, tl.trans(col_tile), input_precision=PRECISION, out_dtype=ACCUMULATOR)
         else:
-            dots = products(
-                row_data,
-                row_strides,
-                col_data,
-                col_strides,
-                batch,
-                row_start,
-                num_rows,
-                col_start,
-                num_cols,
-                D,
-                1,
-                BLOCK_M,
-                BLOCK_N,
-                BLOCK_D,
-                PRECISION,
-                ACCUMULATOR,
-            )[0]
-        ds = score_gradient(
-            dots,
-            scale_value,
-            unit_value,
-            row_lines,
-            col_lines,
-            candidates,
-            positives,
-            batch,
-            row_start,
-            rows,
-            num_rows,
-            col_start,
-            cols,
-            num_cols,
-            BLOCK_M,
-            BLOCK_N,
-        )
+            dots = products(row_vectors, col_vectors, tile, D, 1, BLOCK_D, PRECISION, ACCUMULATOR)[0]
+        scores = scaled_scores(dots, scale_value, row_bias, col_bias, tile)
+        ds = score_gradient(reductions, scores, unit_value, tile)
         if d_bias is not None:
             bias_total += tl.sum(ds, 1)
         if d_scale is not None:

@@ -1,11 +1,27 @@
 """Gradient pass in two levels, for large D and for scores of several products: the weights of a macro-block, which stay
 in the second-level cache, then products."""
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
-from contrastive_ops.triton_kernels.score import bank_weights, score_coordinates, score_slopes, score_value
-from contrastive_ops.triton_kernels.tile import load_rows, products, score_gradient
+from contrastive_ops.triton_kernels.reduction import score_gradient
+from contrastive_ops.triton_kernels.score import (
+    bank_weights,
+    scaled_scores,
+    score_coordinates,
+    score_slopes,
+    score_value,
+)
+from contrastive_ops.triton_kernels.tile import Vectors, inside, load_vectors, products, tile_at
+
+
+class Lines(NamedTuple):
+    """The lines of one side that belong to a macro-block."""
+
+    first: Any
+    number: Any
 
 
 @triton.jit
@@ -43,10 +59,9 @@ def macro_gradient_kernel(
     score,  # Score
     scale,  # []
     unit,  # [] or None, as in gradient_bwd_kernel
-    row_lines,  # Lines
-    col_lines,
-    candidates,
-    positives,
+    row_bias,  # [B, M] statistics dtype, or None
+    col_bias,  # [B, N]
+    reductions,  # tuple of Reduction, with upstream gradients
     kept,  # [B, M, N] statistics dtype: <q_i, k_j> from the score pass, or None
     weights_block,  # [K, block_rows, block_cols] of the embeddings' dtype, or None
     bank_stride,  # of weights_block
@@ -73,123 +88,69 @@ def macro_gradient_kernel(
     of the sums along its lines."""
     row_start = first_row + tl.program_id(0) * BLOCK_M
     col_start = first_col + tl.program_id(1) * BLOCK_N
-    rows = row_start + tl.arange(0, BLOCK_M)
-    cols = col_start + tl.arange(0, BLOCK_N)
+    tile = tile_at(entry, row_start, num_rows, col_start, num_cols, BLOCK_M, BLOCK_N)
     ACCUMULATOR: tl.constexpr = scale.dtype.element_ty
     unit_value = tl.load(unit) if unit is not None else 1.0
     if kept is not None:
-        inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
         products_of_entry = kept + entry.to(tl.int64) * num_rows * num_cols
-        offsets = rows.to(tl.int64)[:, None] * num_cols + cols[None, :]
-        dots = (tl.load(products_of_entry + offsets, mask=inside, other=0.0),)
+        offsets = tile.rows.to(tl.int64)[:, None] * num_cols + tile.cols[None, :]
+        dots = (tl.load(products_of_entry + offsets, mask=inside(tile), other=0.0),)
     else:
-        dots = products(
-            row_data,
-            row_strides,
-            col_data,
-            col_strides,
-            entry,
-            row_start,
-            num_rows,
-            col_start,
-            num_cols,
-            D,
-            BANKS,
-            BLOCK_M,
-            BLOCK_N,
-            BLOCK_D,
-            PRECISION,
-            ACCUMULATOR,
-        )
-    coordinates = score_coordinates(score, dots, entry, cols, num_cols)
-    values = score_value(score, coordinates, entry, rows, num_rows, cols, num_cols)
-    ds = score_gradient(
-        values,
-        tl.load(scale),
-        unit_value,
-        row_lines,
-        col_lines,
-        candidates,
-        positives,
-        entry,
-        row_start,
-        rows,
-        num_rows,
-        col_start,
-        cols,
-        num_cols,
-        BLOCK_M,
-        BLOCK_N,
-    )
+        row_vectors, col_vectors = Vectors(row_data, row_strides, num_rows), Vectors(col_data, col_strides, num_cols)
+        dots = products(row_vectors, col_vectors, tile, D, BANKS, BLOCK_D, PRECISION, ACCUMULATOR)
+    coordinates = score_coordinates(score, dots, tile)
+    values = score_value(score, coordinates, tile)
+    scores = scaled_scores(values, tl.load(scale), row_bias, col_bias, tile)
+    ds = score_gradient(reductions, scores, unit_value, tile)
     if d_scale is not None:
         program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
         tl.store(d_scale + (first_term + program), tl.sum(ds * values) * (d_scale_weight / unit_value))
-    i, j = rows - first_row, cols - first_col
-    slopes, by_row_term, by_col_term = score_slopes(score, coordinates, ds, entry, rows, num_rows, cols, num_cols)
+    i, j = tile.rows - first_row, tile.cols - first_col
+    slopes, by_row_term, by_col_term = score_slopes(score, coordinates, ds, tile)
     store_row_sums(parts.row_bias, ds, i, block_rows)
     store_col_sums(parts.col_bias, ds, j, block_cols)
     store_row_sums(parts.row_term, by_row_term, i, block_rows)
     store_col_sums(parts.col_term, by_col_term, j, block_cols)
     if weights_block is not None:
         targets = weights_block + (i[:, None] * row_stride + j[None, :])  # of a workspace that 31 bits count
-        inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]  # as the block ends where a tile does
         for s in tl.static_range(len(slopes)):
-            weights = bank_weights(score, slopes, s, entry, cols, num_cols, weights_block.dtype.element_ty)
-            tl.store(targets + s * bank_stride, weights, mask=inside)
+            weights = bank_weights(score, slopes, s, tile, weights_block.dtype.element_ty)
+            tl.store(targets + s * bank_stride, weights, mask=inside(tile))  # as the block ends where a tile does
 
 
 @triton.jit
 def add_product(
     gradient,  # [lines, D] statistics dtype, contiguous: of one entry and bank
-    weights_data,
-    weights_strides,
-    other_data,
-    other_strides,
+    own,  # Lines of the gradient
+    weights,  # Vectors
+    vectors,  # of the other side
+    others,  # Lines of the other side
     entry,
     first_bank,
     tile,
-    first_line,  # of the macro-block in the gradient
-    size,
-    first_other,  # and in the other side
-    depth,
     D,
-    BANKS: tl.constexpr,  # that are added up
-    OTHER_BANKS: tl.constexpr,  # that the other side has
+    BANKS: tl.constexpr,  # that are added up: all that the other side has
     TRANSPOSED: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """gradient += sum_s weights^s other^s, or sum_s weights^s^T other^s, in one tile of the gradient."""
+    """gradient += sum_s weights^s vectors^s, or sum_s weights^s^T vectors^s, in one tile of the gradient."""
     first, first_d = tile * BLOCK_M, tl.program_id(1) * BLOCK_N
     i, d = first + tl.arange(0, BLOCK_M), first_d + tl.arange(0, BLOCK_N)
-    target = gradient + (first_line + i).to(tl.int64)[:, None] * D + d[None, :]
-    inside = (i < size)[:, None] & (d < D)[None, :]
-    total = tl.load(target, mask=inside, other=0.0)
+    target = gradient + (own.first + i).to(tl.int64)[:, None] * D + d[None, :]
+    mask = (i < own.number)[:, None] & (d < D)[None, :]
+    total = tl.load(target, mask=mask, other=0.0)
     for s in range(first_bank, first_bank + BANKS):
-        for start in range(0, depth, BLOCK_K):
+        for start in range(0, others.number, BLOCK_K):
             if TRANSPOSED:
-                weights = tl.trans(
-                    load_rows(weights_data, weights_strides, s, start, depth, first, size, BLOCK_K, BLOCK_M)
-                )
+                left = tl.trans(load_vectors(weights, s, start, first, own.number, BLOCK_K, BLOCK_M))
             else:
-                weights = load_rows(weights_data, weights_strides, s, first, size, start, depth, BLOCK_M, BLOCK_K)
-            other = load_rows(
-                other_data,
-                other_strides,
-                entry,
-                first_other + start,
-                first_other + depth,
-                first_d,
-                D,
-                BLOCK_K,
-                BLOCK_N,
-                s,
-                OTHER_BANKS,
-            )
-            total = tl.dot(weights, other, total, input_precision=PRECISION, out_dtype=total.dtype)
-    tl.store(target, total, mask=inside)
+                left = load_vectors(weights, s, first, start, others.number, BLOCK_M, BLOCK_K)
+            right = load_vectors(vectors, entry, others.first + start, first_d, D, BLOCK_K, BLOCK_N, s, BANKS)
+            total = tl.dot(left, right, total, input_precision=PRECISION, out_dtype=total.dtype)
+    tl.store(target, total, mask=mask)
 
 
 @triton.jit(
@@ -235,23 +196,19 @@ def macro_product_kernel(
     """d_rows += sum_s weights^s cols^s and d_cols^s += weights^s^T rows. Macro-blocks follow one another on the stream:
     one order of sums."""
     tile = tl.program_id(0)
+    rows, cols = Lines(first_row, block_rows), Lines(first_col, block_cols)
     if d_rows is not None:
         if tile < row_tiles:
             add_product(
                 d_rows + entry.to(tl.int64) * num_rows * D,
-                weights_data,
-                weights_strides,
-                col_data,
-                col_strides,
+                rows,
+                Vectors(weights_data, weights_strides, block_rows),
+                Vectors(col_data, col_strides, first_col + block_cols),
+                cols,
                 entry,
                 0,
                 tile,
-                first_row,
-                block_rows,
-                first_col,
-                block_cols,
                 D,
-                BANKS,
                 BANKS,
                 False,
                 PRECISION,
@@ -264,19 +221,14 @@ def macro_product_kernel(
             bank = (tile - row_tiles) // col_tiles
             add_product(
                 d_cols + (entry.to(tl.int64) * BANKS + bank) * num_cols * D,
-                transposed_data,
-                transposed_strides,
-                row_data,
-                row_strides,
+                cols,
+                Vectors(transposed_data, transposed_strides, block_rows),
+                Vectors(row_data, row_strides, first_row + block_rows),
+                rows,
                 entry,
                 bank,
                 (tile - row_tiles) % col_tiles,
-                first_col,
-                block_cols,
-                first_row,
-                block_rows,
                 D,
-                1,
                 1,
                 True,
                 PRECISION,

@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from contrastive_ops.relations import ClauseKind
+from contrastive_ops.triton_kernels.tile import inside
 
 DIAGONAL = tl.constexpr(int(ClauseKind.DIAGONAL))
 OFF_DIAGONAL = tl.constexpr(int(ClauseKind.OFF_DIAGONAL))
@@ -30,53 +31,57 @@ class IdsClause(NamedTuple):
 
 
 @triton.jit
-def diagonal_crosses(offset, row_start, col_start, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def diagonal_crosses(offset, tile):
     """Whether j == i + offset for some pair of the tile."""
-    return (col_start + BLOCK_N > row_start + offset) & (col_start < row_start + offset + BLOCK_M)
+    BLOCK_M: tl.constexpr = tile.rows.shape[0]
+    BLOCK_N: tl.constexpr = tile.cols.shape[0]
+    first = tile.row_start + offset
+    return (tile.col_start + BLOCK_N > first) & (tile.col_start < first + BLOCK_M)
 
 
 @triton.jit
-def clause_may_exclude(clause, row_start, col_start, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def clause_may_exclude(clause, tile):
     """False where the clause holds for the whole tile. A scalar."""
     if clause.kind == OFF_DIAGONAL:
-        return diagonal_crosses(clause.offset, row_start, col_start, BLOCK_M, BLOCK_N)
+        return diagonal_crosses(clause.offset, tile)
     else:
-        return row_start >= 0
+        return tile.row_start >= 0
 
 
 @triton.jit
-def may_exclude(relation, row_start, col_start, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def may_exclude(relation, tile):
     """False where every pair of the tile is known to belong. A scalar."""
-    found = row_start < 0
+    found = tile.row_start < 0
     for c in tl.static_range(len(relation)):
-        found = found | clause_may_exclude(relation[c], row_start, col_start, BLOCK_M, BLOCK_N)
+        found = found | clause_may_exclude(relation[c], tile)
     return found
 
 
 @triton.jit
-def may_include(relation, row_start, col_start, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def may_include(relation, tile):
     """False where no pair of the tile belongs, as far as diagonals tell. A scalar."""
-    found = row_start >= 0
+    found = tile.row_start >= 0
     for c in tl.static_range(len(relation)):
         if relation[c].kind == DIAGONAL:
-            found = found & diagonal_crosses(relation[c].offset, row_start, col_start, BLOCK_M, BLOCK_N)
+            found = found & diagonal_crosses(relation[c].offset, tile)
     return found
 
 
 @triton.jit
-def clause_mask(clause, batch, rows, cols, num_rows, num_cols):
+def load_ids(ids, batch, batch_stride, lines, size):
+    return tl.load(ids + batch.to(tl.int64) * batch_stride + lines, mask=lines < size, other=0)
+
+
+@triton.jit
+def clause_mask(clause, tile):
     """[BLOCK_M, BLOCK_N] of bool."""
     if clause.kind == DIAGONAL:
-        return cols[None, :] == rows[:, None] + clause.offset
+        return tile.cols[None, :] == tile.rows[:, None] + clause.offset
     elif clause.kind == OFF_DIAGONAL:
-        return cols[None, :] != rows[:, None] + clause.offset
+        return tile.cols[None, :] != tile.rows[:, None] + clause.offset
     else:
-        row_ids = tl.load(
-            clause.row_ids + batch.to(tl.int64) * clause.row_batch_stride + rows, mask=rows < num_rows, other=0
-        )
-        col_ids = tl.load(
-            clause.col_ids + batch.to(tl.int64) * clause.col_batch_stride + cols, mask=cols < num_cols, other=0
-        )
+        row_ids = load_ids(clause.row_ids, tile.batch, clause.row_batch_stride, tile.rows, tile.num_rows)
+        col_ids = load_ids(clause.col_ids, tile.batch, clause.col_batch_stride, tile.cols, tile.num_cols)
         if clause.kind == SAME:
             return row_ids[:, None] == col_ids[None, :]
         else:
@@ -84,9 +89,9 @@ def clause_mask(clause, batch, rows, cols, num_rows, num_cols):
 
 
 @triton.jit
-def relation_mask(relation, batch, rows, cols, num_rows, num_cols):
+def relation_mask(relation, tile):
     """[BLOCK_M, BLOCK_N] of bool: pairs inside the matrix that satisfy every clause."""
-    mask = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
+    mask = inside(tile)
     for c in tl.static_range(len(relation)):
-        mask = mask & clause_mask(relation[c], batch, rows, cols, num_rows, num_cols)
+        mask = mask & clause_mask(relation[c], tile)
     return mask

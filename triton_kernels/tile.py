@@ -1,13 +1,23 @@
-"""Products, scores and score gradients of one tile: what the kernels of every pass have in common."""
+"""A tile of the score matrix, and the products of its lines: what the kernels of every pass have in common."""
 
 from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
-from contrastive_ops.triton_kernels.relation import may_exclude, may_include, relation_mask
-
 LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+class Tile(NamedTuple):
+    """Where a tile of one batch entry lies in the score matrix."""
+
+    batch: Any
+    row_start: Any
+    rows: Any  # [BLOCK_M], from row_start on; those beyond the end of the matrix are masked
+    num_rows: Any  # of the matrix
+    col_start: Any
+    cols: Any  # [BLOCK_N]
+    num_cols: Any
 
 
 class Strides(NamedTuple):
@@ -22,34 +32,46 @@ class Strides(NamedTuple):
     bank: Any
 
 
+class Vectors(NamedTuple):
+    """The embeddings of one side."""
+
+    data: Any
+    strides: Any
+    size: Any
+
+
 @triton.jit
-def load_rows(
-    data,
-    strides,
-    batch,
-    start,
-    size,
-    d_start,
-    D,
-    BLOCK: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    bank=0,
-    BANKS: tl.constexpr = 1,
+def tile_at(batch, row_start, num_rows, col_start, num_cols, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    rows = row_start + tl.arange(0, BLOCK_M)
+    cols = col_start + tl.arange(0, BLOCK_N)
+    return Tile(batch, row_start, rows, num_rows, col_start, cols, num_cols)
+
+
+@triton.jit
+def inside(tile):
+    """[BLOCK_M, BLOCK_N] of bool: pairs of the matrix."""
+    return (tile.rows < tile.num_rows)[:, None] & (tile.cols < tile.num_cols)[None, :]
+
+
+@triton.jit
+def load_vectors(
+    vectors, batch, start, d_start, D, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, bank=0, BANKS: tl.constexpr = 1
 ):
     """[BLOCK, BLOCK_D] of one bank, zeros outside: a masked weight then never meets a NaN beyond the end."""
-    if len(strides) == 0:
+    if len(vectors.strides) == 0:
         if BANKS == 1:
-            tile = data.load([batch, start, d_start])
+            tile = vectors.data.load([batch, start, d_start])
         else:
-            tile = data.load([batch, start, bank, d_start])
+            tile = vectors.data.load([batch, start, bank, d_start])
         return tile.reshape(BLOCK, BLOCK_D)
     else:
-        rows = start + tl.arange(0, BLOCK)
+        lines = start + tl.arange(0, BLOCK)
         d = d_start + tl.arange(0, BLOCK_D)
+        strides = vectors.strides
         first = tl.cast(batch, tl.int64) * strides.batch + tl.cast(bank, tl.int64) * strides.bank
-        row_offsets = first + rows.to(tl.int64) * strides.row
-        mask = (rows < size)[:, None] & (d < D)[None, :]
-        return tl.load(data + row_offsets[:, None] + d[None, :], mask=mask, other=0.0)
+        offsets = first + lines.to(tl.int64) * strides.row
+        mask = (lines < vectors.size)[:, None] & (d < D)[None, :]
+        return tl.load(vectors.data + offsets[:, None] + d[None, :], mask=mask, other=0.0)
 
 
 @triton.jit
@@ -67,125 +89,40 @@ def load_line(line, batch, lines, size, other):
 
 
 @triton.jit
+def load_rows(line, tile, other):
+    """[BLOCK_M] of a line `[B, M]`."""
+    return load_line(line, tile.batch, tile.rows, tile.num_rows, other)
+
+
+@triton.jit
+def load_cols(line, tile, other):
+    """[BLOCK_N] of a line `[B, N]`."""
+    return load_line(line, tile.batch, tile.cols, tile.num_cols, other)
+
+
+@triton.jit
 def products(
-    row_data,
-    row_strides,
-    col_data,
-    col_strides,
-    batch,
-    row_start,
-    num_rows,
-    col_start,
-    num_cols,
+    rows,  # Vectors
+    cols,
+    tile,
     D,
     BANKS: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
 ):
     """<q_i, k^s_j> of a tile for every bank s, any D in steps of BLOCK_D."""
+    BLOCK_M: tl.constexpr = tile.rows.shape[0]
+    BLOCK_N: tl.constexpr = tile.cols.shape[0]
     dots = ()
     for _ in tl.static_range(BANKS):
         dots = dots + (tl.zeros((BLOCK_M, BLOCK_N), ACCUMULATOR),)
     for d_start in range(0, D, BLOCK_D):
-        row_tile = load_rows(row_data, row_strides, batch, row_start, num_rows, d_start, D, BLOCK_M, BLOCK_D)
+        row_tile = load_vectors(rows, tile.batch, tile.row_start, d_start, D, BLOCK_M, BLOCK_D)
         added = ()
         for s in tl.static_range(BANKS):
-            col_tile = load_rows(
-                col_data, col_strides, batch, col_start, num_cols, d_start, D, BLOCK_N, BLOCK_D, s, BANKS
-            )
+            col_tile = load_vectors(cols, tile.batch, tile.col_start, d_start, D, BLOCK_N, BLOCK_D, s, BANKS)
             dot = tl.dot(row_tile, tl.trans(col_tile), dots[s], input_precision=PRECISION, out_dtype=ACCUMULATOR)
             added = added + (dot,)
         dots = added
     return dots
-
-
-@triton.jit
-def add_biases(values, scale, row_lines, col_lines, batch, rows, num_rows, cols, num_cols):
-    """s_ij = scale * score_ij + row_bias_i + col_bias_j"""
-    scores = values * scale
-    if row_lines.bias is not None:
-        scores += load_line(row_lines.bias, batch, rows, num_rows, 0.0)[:, None]
-    if col_lines.bias is not None:
-        scores += load_line(col_lines.bias, batch, cols, num_cols, 0.0)[None, :]
-    return scores
-
-
-@triton.jit
-def mask_candidates(
-    scores,
-    candidates,
-    batch,
-    row_start,
-    rows,
-    num_rows,
-    col_start,
-    cols,
-    num_cols,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-):
-    """-inf wherever no candidate is; tiles that are all candidates pay nothing."""
-    at_the_end = (row_start + BLOCK_M > num_rows) | (col_start + BLOCK_N > num_cols)
-    if at_the_end | may_exclude(candidates, row_start, col_start, BLOCK_M, BLOCK_N):
-        mask = relation_mask(candidates, batch, rows, cols, num_rows, num_cols)
-        scores = tl.where(mask, scores, float("-inf"))
-    return scores
-
-
-@triton.jit
-def load_lse(line, batch, lines, size):
-    """-inf (no candidates) and lines beyond the end become +inf: exp(s - lse) is then 0, as the gradient must be."""
-    lse = load_line(line, batch, lines, size, float("inf"))
-    return tl.where(lse == float("-inf"), float("inf"), lse)
-
-
-@triton.jit
-def score_gradient(
-    values,
-    scale,
-    unit,
-    row_lines,
-    col_lines,
-    candidates,
-    positives,
-    batch,
-    row_start,
-    rows,
-    num_rows,
-    col_start,
-    cols,
-    num_cols,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-):
-    """unit * dS of a tile, in the statistics dtype:
-
-    dS_ij = cand_ij (g_i exp(s_ij - lse_i) + h_j exp(s_ij - lse_j)) + pos_ij (a_i + b_j)
-    """
-    scores = add_biases(values, scale, row_lines, col_lines, batch, rows, num_rows, cols, num_cols)
-    scores = mask_candidates(
-        scores, candidates, batch, row_start, rows, num_rows, col_start, cols, num_cols, BLOCK_M, BLOCK_N
-    )
-    ds = tl.zeros_like(scores)
-    if row_lines.d_lse is not None:
-        g = load_line(row_lines.d_lse, batch, rows, num_rows, 0.0) * unit
-        lse = load_lse(row_lines.lse, batch, rows, num_rows)
-        ds += g[:, None] * exponential(scores - lse[:, None])
-    if col_lines.d_lse is not None:
-        h = load_line(col_lines.d_lse, batch, cols, num_cols, 0.0) * unit
-        lse = load_lse(col_lines.lse, batch, cols, num_cols)
-        ds += h[None, :] * exponential(scores - lse[None, :])
-    if row_lines.d_sum is not None or col_lines.d_sum is not None:
-        if may_include(positives, row_start, col_start, BLOCK_M, BLOCK_N):
-            if row_lines.d_sum is not None:
-                weight = (load_line(row_lines.d_sum, batch, rows, num_rows, 0.0) * unit)[:, None]
-                if col_lines.d_sum is not None:
-                    weight += (load_line(col_lines.d_sum, batch, cols, num_cols, 0.0) * unit)[None, :]
-            else:
-                weight = (load_line(col_lines.d_sum, batch, cols, num_cols, 0.0) * unit)[None, :]
-            mask = relation_mask(positives, batch, rows, cols, num_rows, num_cols)
-            ds = tl.where(mask, ds + weight, ds)
-    return ds

@@ -8,11 +8,15 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from contrastive_ops.backends.gpu.kernels import State
 from contrastive_ops.backends.gpu.view import LineValues, View
 from contrastive_ops.backends.triton.tiles import has_descriptors
+from contrastive_ops.reductions import Reduction, ReductionKind
 from contrastive_ops.relations import Clause
-from contrastive_ops.triton_kernels import relation, score
+from contrastive_ops.triton_kernels import reduction, relation, score
 from contrastive_ops.triton_kernels.tile import Strides
+
+_KINDS = {kind: tl.constexpr(int(kind)) for kind in ReductionKind}
 
 
 class Target(NamedTuple):
@@ -30,32 +34,62 @@ def matrix_arguments(view: View, target: Target, block_m: int, block_n: int, blo
     return {
         **embedding_arguments(target, {"row": (rows, block_m, block_d), "col": (cols, block_n, block_d)}),
         "scale": view.scale,
-        "row_lines": lines_of(view.problem.rows.bias, view.rows),
-        "col_lines": lines_of(view.problem.cols.bias, view.cols),
-        **dict(zip(("candidates", "positives"), relations_of(view), strict=True)),
+        "row_bias": view.problem.rows.bias,
+        "col_bias": view.problem.cols.bias,
         "num_rows": m,
         "num_cols": n,
         "D": d,
     }
 
 
-class Lines(NamedTuple):
-    """Stopgap."""
-
-    bias: Tensor | None
-    lse: Tensor | None
-    d_lse: Tensor | None
-    d_sum: Tensor | None
-
-
-def lines_of(bias: Tensor | None, values: tuple[LineValues, ...]) -> Lines:
-    values = (*values, LineValues(), LineValues())
-    return Lines(bias, values[0].result, values[0].upstream, values[1].upstream)
+def reduced_lines(view: View, rows: tuple[State, ...], columns: tuple[State, ...]) -> tuple[reduction.Reduction, ...]:
+    """The reductions with their partials, for the score pass: those whose scores are masked in place come last, as the
+    others need them whole."""
+    reductions = view.problem.reductions
+    order = sorted(range(len(reductions)), key=lambda i: reductions[i].overwrites)
+    return tuple([_reduction(reductions[i], rows[i], columns[i]) for i in order])
 
 
-def relations_of(view: View) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    found = [tuple(map(_clause, r.relation.clauses)) for r in view.problem.reductions]
-    return found[0], found[1] if len(found) > 1 else ()
+def sloping_lines(view: View) -> tuple[reduction.Reduction, ...]:
+    """The reductions with upstream gradients, for the gradient pass."""
+    return tuple(
+        [
+            _reduction(each, _given(rows), _given(cols))
+            for each, rows, cols in zip(view.problem.reductions, view.rows, view.cols, strict=True)
+            if rows.upstream is not None or cols.upstream is not None
+        ]
+    )
+
+
+def _given(values: LineValues) -> tuple[Tensor, ...]:
+    return tuple([x for x in (values.upstream, values.result) if x is not None])
+
+
+def _reduction(of: Reduction, rows: tuple[Tensor, ...], cols: tuple[Tensor, ...]) -> reduction.Reduction:
+    return reduction.Reduction(
+        _KINDS[of.kind],
+        tuple(map(_clause, of.relation.clauses)),
+        _present(of.factor),
+        rows,
+        cols,
+        _present(of.row_values),
+        _present(of.col_values),
+    )
+
+
+def partials_of(view: View, states: tuple[State, ...], results: list[Tensor | None]) -> tuple[reduction.Partials, ...]:
+    """For the merge of one direction."""
+    return tuple(
+        [
+            reduction.Partials(_KINDS[each.kind], state, result)
+            for each, state, result in zip(view.problem.reductions, states, results, strict=True)
+            if state
+        ]
+    )
+
+
+def _present(tensor: Any) -> tuple[Any, ...]:
+    return () if tensor is None else (tensor,)
 
 
 def sides_by_line(view: View) -> tuple[Tensor, Tensor]:

@@ -40,13 +40,6 @@ class TritonBackend(GpuBackend):
             reasons.append(f"tensors must be on a CUDA or HIP device, got {device}")
         elif not _is_interpreted():
             reasons.append(f"tensors must be on a CUDA or HIP device, got cpu ({INTERPRET_VARIABLE}=1 is for tests)")
-        kinds = [r.kind for r in problem.reductions]
-        if (
-            kinds not in ([0], [0, 1])
-            or len({(r.rows, r.columns) for r in problem.reductions}) > 1
-            or any(r.factor is not None for r in problem.reductions)
-        ):
-            reasons.append("these reductions")
         return reasons
 
     def kernels(self, problem: Problem) -> Kernels:

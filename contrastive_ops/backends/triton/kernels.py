@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor
 
 from contrastive_ops.backends.gpu.kernels import MAX_STRIPES, MacroPass, MacroTiles, State, Stripes, ceil_div
 from contrastive_ops.backends.gpu.view import View
-from contrastive_ops.backends.triton.arguments import Target, matrix_arguments, score_arguments
+from contrastive_ops.backends.triton.arguments import (
+    Target,
+    matrix_arguments,
+    partials_of,
+    reduced_lines,
+    score_arguments,
+    sloping_lines,
+)
 from contrastive_ops.backends.triton.launch import Launch
 from contrastive_ops.backends.triton.macro_pass import run_macro_pass
 from contrastive_ops.backends.triton.tile_choice import macro_gradient_tile, macro_product_tile, score_tile
 from contrastive_ops.backends.triton.tiles import INTERPRETER, INTERPRETER_STRIPES, find_tile
-from contrastive_ops.triton_kernels import gradient_bwd, statistics_fwd
+from contrastive_ops.triton_kernels import gradient_bwd, reduce_fwd
 
 MERGE_BLOCK = 256
-
-
-class Partials(NamedTuple):
-    """Stopgap."""
-
-    top: Tensor | None
-    total: Tensor | None
-    positive: Tensor | None
-
-
-def _partials(states: tuple[State, ...]) -> Partials:
-    lse, *sums = states
-    top, total = lse or (None, None)
-    return Partials(top, total, sums[0][0] if sums and sums[0] else None)
 
 
 class TritonKernels:
@@ -62,14 +53,15 @@ class TritonKernels:
         kept: Tensor | None,
         self_similarity: bool,
     ) -> None:
-        for side in (rows, columns):
-            for state in side[1:]:
-                for x in state:
-                    x.zero_()  # most tiles add nothing
-        statistics_launch(view, self.target, stripes, _partials(rows), _partials(columns), kept, self_similarity).run()
+        for reduction, states in zip(view.problem.reductions, columns, strict=True):
+            # most tiles of others hold no pair, and leave partials of columns as they are
+            if not reduction.overwrites:
+                for state in states:
+                    state.fill_(reduction.neutral)
+        reduce_launch(view, self.target, stripes, rows, columns, kept, self_similarity).run()
 
     def merge(self, view: View, states: tuple[State, ...], results: list[Tensor | None]) -> None:
-        merge_launch(_partials(states), results[0], results[1] if len(results) > 1 else None).run()
+        merge_launch(view, states, results).run()
 
     def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
         gradient_launch(view, self.target, d_rows, d_bias, d_scale).run()
@@ -78,25 +70,24 @@ class TritonKernels:
         run_macro_pass(view, self.target, work)
 
 
-def statistics_launch(
+def reduce_launch(
     view: View,
     target: Target,
     stripes: Stripes,
-    rows: Partials,
-    columns: Partials,
+    rows: tuple[State, ...],
+    columns: tuple[State, ...],
     kept: Tensor | None,
     self_similarity: bool,
 ) -> Launch:
     batch, *_, d = view.sizes
     block_m, block_n, block_d, warps, stages = score_tile(view, target, self_similarity, kept is not None)
     return Launch(
-        statistics_fwd.statistics_fwd_kernel,
+        reduce_fwd.reduce_fwd_kernel,
         (stripes.num_row_stripes * stripes.num_col_stripes, batch),
         {
             **matrix_arguments(view, target, block_m, block_n, block_d),
             **score_arguments(view),
-            "row_partials": rows,
-            "col_partials": columns,
+            "reductions": reduced_lines(view, rows, columns),
             "kept": kept,
             "row_stripe": stripes.row_stripe,
             "col_stripe": stripes.col_stripe,
@@ -114,17 +105,16 @@ def statistics_launch(
     )
 
 
-def merge_launch(partials: Partials, lse: Tensor, positive_sum: Tensor | None) -> Launch:
-    assert partials.top is not None
+def merge_launch(view: View, states: tuple[State, ...], results: list[Tensor | None]) -> Launch:
+    partials = partials_of(view, states, results)
+    size = partials[0].result.numel()
     return Launch(
-        statistics_fwd.merge_partials_kernel,
-        (ceil_div(lse.numel(), MERGE_BLOCK),),
+        reduce_fwd.merge_states_kernel,
+        (ceil_div(size, MERGE_BLOCK),),
         {
             "partials": partials,
-            "lse": lse,
-            "positive_sum": positive_sum,
-            "size": lse.numel(),
-            "num_slots": partials.top.shape[0],
+            "size": size,
+            "num_slots": partials[0].states[0].shape[0],
             "BLOCK": MERGE_BLOCK,
         },
     )
@@ -145,6 +135,7 @@ def gradient_launch(
         (ceil_div(rows, block_m), batch),
         {
             **matrix_arguments(view, target, block_m, block_n, block_d),
+            "reductions": sloping_lines(view),
             "unit": view.unit,
             "d_rows": d_rows,
             "d_bias": d_bias,

@@ -17,6 +17,7 @@ from contrastive_ops.backends.triton.arguments import (
     matrix_arguments,
     score_arguments,
     sides_by_line,
+    sloping_lines,
 )
 from contrastive_ops.backends.triton.launch import Launch, RepeatedLaunch
 from contrastive_ops.backends.triton.tile_choice import macro_gradient_tile, macro_product_tile
@@ -107,6 +108,7 @@ def macro_gradient_launch(view: View, target: Target, work: MacroPass) -> Launch
         {
             **matrix_arguments(view, target, block_m, block_n, block_d),
             **score_arguments(view),
+            "reductions": sloping_lines(view),
             "unit": view.unit,
             "kept": work.kept,
             "weights_block": work.weights,
