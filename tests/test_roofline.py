@@ -18,7 +18,7 @@ from contrastive_ops.backends.triton.tiles import Tile, find_tile
 
 H100 = BY_ARCH["sm_90"]
 ONE_LEVEL_D, TWO_LEVEL_D = 64, 4096  # below and above the D at which every table changes to macro-blocks
-KERNEL_TILES = {"statistics": Tile(64, 32, 0, 4, 1), "gradient": Tile(64, 32, 0, 4, 1)}
+KERNEL_TILES = {"reduce": Tile(64, 32, 0, 4, 1), "gradient": Tile(64, 32, 0, 4, 1)}
 
 
 def flops(objective, n, d, workspace_bytes=0):
@@ -58,7 +58,7 @@ def test_nt_xent_visits_half_of_the_scores():
     views = 2 * n
 
     def scores(d):  # the upper triangle of square tiles, diagonal included
-        tile = find_tile("statistics", "sm_90", "half", d)
+        tile = find_tile("reduce", "sm_90", "half", d)
         side = min(tile.block_m, tile.block_n)
         count = views // side
         return count * (count + 1) // 2 * side * side * 2 * d
@@ -94,14 +94,14 @@ def test_bytes_of_the_gradient_kernel():
 
 
 def test_bytes_of_the_score_pass_with_resident_rows():
-    (cost,) = costs_with("statistics", KERNEL_TILES["statistics"], 128, 64)
+    (cost,) = costs_with("reduce", KERNEL_TILES["reduce"], 128, 64)
     # 2 x 4 tiles, each a stripe of its own: rows are loaded for all of them, as are columns
     assert cost.l2_bytes == 8 * 64 * 128 + 8 * 32 * 128 + 8 * 32 * 2 * 4 * 2  # and the partials of 32 columns, twice
     assert cost.exps == 2 * 128 * 128
 
 
 def test_bytes_of_a_loop_over_d():
-    (cost,) = costs_with("statistics", Tile(64, 32, 32, 4, 1), 128, 256)
+    (cost,) = costs_with("reduce", Tile(64, 32, 32, 4, 1), 128, 256)
     assert cost.l2_bytes == 8 * (64 + 32) * 512 + 8 * 32 * 2 * 4 * 2  # both sides for every tile
 
 

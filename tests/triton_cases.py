@@ -52,11 +52,11 @@ FORMATS = {
     "fp64": ("fp64", torch.float64, torch.float64),
 }
 VARIANTS = {
-    "statistics": ("both sides", "kept", "self-similarity", "two temperatures", "ranks"),
+    "reduce": ("both sides", "kept", "self-similarity", "two temperatures", "ranks"),
     "gradient": ("embeddings", "bias only", "two temperatures"),
     "macro_gradient": ("block", "kept", "two temperatures"),
     "macro_product": ("both sides", "queries only", "K=2"),
-    "volume_statistics": ("K={}",),  # the most banks of a row
+    "volume_reduce": ("K={}",),  # the most banks of a row
     "volume_macro_gradient": ("K={}",),
 }
 
@@ -161,7 +161,7 @@ def build_launch(case: Case) -> Launch:
             for r in reductions
         )
 
-    if case.kernel.endswith("statistics"):
+    if case.kernel.endswith("reduce"):
         stripes = plan_stripes(view, launches.TritonKernels(target), is_self, kept is not None)
         row_states = states(stripes.num_col_stripes + is_self, ROWS)
         col_states = row_states if is_self else states(stripes.num_row_stripes, COLUMNS)

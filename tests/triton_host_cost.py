@@ -40,15 +40,17 @@ def measure_backend(backend: Any, stub: Any, n: int, d: int) -> Cost:
     from contrastive_ops import diagonal, off_diagonal
     from contrastive_ops.backends import Wanted
     from contrastive_ops.build_problem import build_problem
+    from contrastive_ops.ops.statistics import statistics_reductions
 
     queries, keys = (torch.empty(1, n, d, dtype=torch.bfloat16, device="meta") for _ in range(2))
     scale = torch.empty((), device="meta")
-    problem = build_problem(queries, keys, scale=scale, candidates=off_diagonal(), positives=diagonal(), columns=True)
+    reductions = statistics_reductions(off_diagonal(), diagonal(), columns=True)
+    problem = build_problem(queries, keys, reductions, scale=scale).with_batch()
     wanted = Wanted(queries=True, keys=True, scale=True, row_bias=False, col_bias=False)
 
     def step() -> None:
-        statistics, state = backend.forward(problem)
-        backend.backward(problem, statistics, statistics, state, wanted)
+        results, state = backend.forward(problem)
+        backend.backward(problem, results, results, state, wanted)
 
     return _best(step, stub)
 

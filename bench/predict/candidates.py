@@ -10,7 +10,7 @@ from unittest import mock
 from contrastive_ops.backends.triton import tiles
 from contrastive_ops.backends.triton.tiles import ANY_D, TABLE, Row, Tile
 
-KERNELS = ("statistics", "gradient", "macro_gradient", "macro_product")
+KERNELS = ("reduce", "gradient", "macro_gradient", "macro_product")
 SHARED_BYTES = {"sm_80": 163 << 10, "sm_86": 99 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
 MAX_ACCUMULATORS = 192  # float32 numbers that a thread can hold beside addresses and the rest; 255 registers at most
 WIDEST_RESIDENT = 512  # D of a tile of rows that stays in shared memory
@@ -23,7 +23,7 @@ def candidate_tiles(kernel: str, arch: str, precision: str, d: int) -> Iterator[
     holds_rows = kernel == "gradient"
     if holds_rows:
         depths = [0]
-    elif kernel == "statistics" and padded <= WIDEST_RESIDENT:
+    elif kernel == "reduce" and padded <= WIDEST_RESIDENT:
         depths = [0, 32, 64]
     else:
         depths = [32, 64, 128]

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from bench.predict.gpus import Gpu
 from contrastive_ops.backends.gpu.waves import finish_time
 from contrastive_ops.backends.triton.launch import Launch
+from contrastive_ops.reductions import ReductionKind
 from contrastive_ops.relations import ClauseKind
-from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, statistics_fwd
+from contrastive_ops.triton_kernels import gradient_bwd, macro_bwd, reduce_fwd
 
 # --- instructions per score, counted in what Triton 3.8 compiles for sm_90, on the path of a tile without masks ---
 
@@ -61,7 +62,7 @@ def _itemsize(arguments: dict[str, Any], side: str = "row") -> int:
     return int(getattr(data, "base", data).itemsize)
 
 
-def _statistics(launch: Launch, gpu: Gpu) -> Cost:
+def _reduce(launch: Launch, gpu: Gpu) -> Cost:
     a = launch.arguments
     m, n, d, bm, bn = a["num_rows"], a["num_cols"], a["D"], a["BLOCK_M"], a["BLOCK_N"]
     batch, size = launch.grid[1], _itemsize(a)
@@ -80,19 +81,19 @@ def _statistics(launch: Launch, gpu: Gpu) -> Cost:
     held = rows_of_a_thread(gpu.arch, bm, bn, launch.warps)
     columns = 0.0
     partial_bytes = 0
-    exps = 1.0
-    if a["col_partials"].top is not None:
-        partial_bytes = tiles * bn * 2 * 4 * 2  # top and total, read and written
-        columns = EXP_SLOTS + COLUMN_SLOTS / held
-        exps += 1.0
-    per_score = SCALE_SLOTS + EXP_SLOTS + ROW_SLOTS + columns + MASK_SLOTS * _masked_relations(a)
+    of_rows, of_cols = _exponentials(a)
+    exps = of_rows + of_cols
+    if of_cols:
+        partial_bytes = tiles * bn * 2 * 4 * 2 * of_cols  # top and total, read and written
+        columns = of_cols * (EXP_SLOTS + COLUMN_SLOTS / held)
+    per_score = SCALE_SLOTS + of_rows * (EXP_SLOTS + ROW_SLOTS) + columns + MASK_SLOTS * _masked_relations(a)
     scores = tiles * bm * bn
     slots = scores * per_score + tiles * _threads(launch, gpu) * held * ROW_LINE_SLOTS
     slots += _loading_slots(loaded, tiles, launch, gpu)
 
     # programs that run together: neighbours in their order, so a few stripes of rows and as many of columns as it takes
     together = min(launch.grid[0], gpu.sms)
-    side_by_side = min(statistics_fwd.STRIPES_SIDE_BY_SIDE.value, row_stripes)
+    side_by_side = min(reduce_fwd.STRIPES_SIDE_BY_SIDE.value, row_stripes)
     wave_cols = min(_ceil(together, side_by_side), col_stripes) * a["col_stripe"] * line
     wave_rows = side_by_side * a["row_stripe"] * line
     waves = programs / together
@@ -114,7 +115,7 @@ def _gradient(launch: Launch, gpu: Gpu) -> Cost:
     tiles, line = programs * _ceil(n, bn), d * size
     products = 1 + (a["d_rows"] is not None)
     loaded = programs * bm * line + tiles * bn * line if a["RESIDENT"] else tiles * (bm + bn) * line
-    directions = (a["row_lines"].d_lse is not None) + (a["col_lines"].d_lse is not None)
+    directions = sum(_exponentials(a))
     per_score = SCALE_SLOTS + directions * (EXP_SLOTS + GRADIENT_SLOTS) + MASK_SLOTS * _masked_relations(a)
     per_score += DSCALE_SLOTS * (a["d_scale"] is not None) + ROUND_SLOTS
     scores = tiles * bm * bn
@@ -131,7 +132,7 @@ def _macro_gradient(launch: Launch, gpu: Gpu) -> Cost:
     rows, cols, d, bm, bn = a["block_rows"], a["block_cols"], a["D"], a["BLOCK_M"], a["BLOCK_N"]
     tiles, line, is_kept = launch.grid[0] * launch.grid[1], d * _itemsize(a), a["kept"] is not None
     loaded = rows * cols * 4 if is_kept else tiles * (bm + bn) * line
-    directions = (a["row_lines"].d_lse is not None) + (a["col_lines"].d_lse is not None)
+    directions = sum(_exponentials(a))
     per_score = SCALE_SLOTS + directions * (EXP_SLOTS + GRADIENT_SLOTS) + MASK_SLOTS * _masked_relations(a)
     per_score += DSCALE_SLOTS * (a["d_scale"] is not None) + ROUND_SLOTS + STORE_SLOTS
     scores = tiles * bm * bn
@@ -162,9 +163,8 @@ def _macro_product(launch: Launch, gpu: Gpu) -> Cost:
 
 def _merge(launch: Launch, gpu: Gpu) -> Cost:
     a = launch.arguments
-    fields = 2 if a["positive_sum"] is None else 3
-    read = a["num_slots"] * a["size"] * fields * a["lse"].itemsize
-    exps = 2 * a["num_slots"] * a["size"]
+    read = a["num_slots"] * a["size"] * sum(x.itemsize for part in a["partials"] for x in part.states)
+    exps = 2 * a["num_slots"] * a["size"] * sum(_has_exponentials(part) for part in a["partials"])
     return Cost(0.0, read, read, exps, exps * EXP_SLOTS, _balance(launch.grid[0], gpu))
 
 
@@ -176,8 +176,8 @@ def _macro_sums(launch: Launch, gpu: Gpu) -> Cost:
 
 
 _MODELS: dict[Any, Callable[[Launch, Gpu], Cost]] = {
-    statistics_fwd.statistics_fwd_kernel: _statistics,
-    statistics_fwd.merge_partials_kernel: _merge,
+    reduce_fwd.reduce_fwd_kernel: _reduce,
+    reduce_fwd.merge_states_kernel: _merge,
     gradient_bwd.gradient_bwd_kernel: _gradient,
     macro_bwd.macro_gradient_kernel: _macro_gradient,
     macro_bwd.macro_product_kernel: _macro_product,
@@ -205,15 +205,23 @@ def rows_of_a_thread(arch: str, block_m: int, block_n: int, warps: int) -> int:
     return max(1, block_m // (8 * along_rows))
 
 
+def _has_exponentials(reduction: Any) -> bool:
+    return int(reduction.kind.value) == int(ReductionKind.LOG_SUM_EXP)
+
+
+def _exponentials(arguments: dict[str, Any]) -> tuple[int, int]:
+    """Of a score: those of rows, and those of columns."""
+    found = [reduction for reduction in arguments["reductions"] if _has_exponentials(reduction)]
+    return sum(bool(reduction.rows) for reduction in found), sum(bool(reduction.cols) for reduction in found)
+
+
 def _masked_relations(arguments: dict[str, Any]) -> int:
     """Relations that every tile has to test: ids. Diagonals cross a few tiles, which are not counted."""
     with_ids = (int(ClauseKind.SAME), int(ClauseKind.DIFFERENT))
-
-    def tests(clauses: Any) -> bool:
-        return any(int(getattr(clause.kind, "value", clause.kind)) in with_ids for clause in clauses)
-
-    positives_matter = "row_partials" in arguments or arguments["row_lines"].d_sum is not None
-    return tests(arguments["candidates"]) + (positives_matter and tests(arguments["positives"]))
+    return sum(
+        any(int(clause.kind.value) in with_ids for clause in reduction.relation)
+        for reduction in arguments["reductions"]
+    )
 
 
 def _loading_slots(loaded_bytes: float, tiles: int, launch: Launch, gpu: Gpu) -> float:

@@ -33,10 +33,11 @@ def step_launches(
     # in self-similarity the gradient of the queries holds both roles
     wanted = Wanted(queries=True, keys=not problem.self_similarity, scale=True, row_bias=False, col_bias=False)
     with _recorded(gpu, allow_tf32=dtype == "tf32") as launches:
-        statistics, state = backend.forward(problem)
+        results, state = backend.forward(problem)
         assert state is not None
+        logs, sums = results
         # the losses use no column sums
-        backend.backward(problem, statistics, statistics._replace(col_sum=None), state, wanted)
+        backend.backward(problem, results, (logs, sums._replace(columns=None)), state, wanted)
     return launches
 
 
@@ -57,7 +58,7 @@ def _problem(objective: str, n: int, d: int, dtype: torch.dtype, workspace_bytes
         statistics_reductions(candidates, positives, columns=objective == "clip"),
         scale=torch.empty((), device="meta"),
         workspace_bytes=workspace_bytes,
-    )
+    ).with_batch()
 
 
 @contextmanager

@@ -17,8 +17,8 @@ FP32_SHARE = 0.55  # of the instructions counted: float32 adds and multiplies
 HOST_STEP_SECONDS, HOST_LAUNCH_SECONDS = 0.25e-3, 9e-6
 MACRO_SEARCH_N = 16384  # macro-blocks are alike from there on
 PASSES = {
-    "statistics_fwd_kernel": ("statistics", "scores"),
-    "merge_partials_kernel": (None, "merge of partials"),
+    "reduce_fwd_kernel": ("reduce", "scores"),
+    "merge_states_kernel": (None, "merge of partials"),
     "gradient_bwd_kernel": ("gradient", "gradient, one side a launch"),
     "macro_gradient_kernel": ("macro_gradient", "macro-blocks: dS"),
     "macro_product_kernel": ("macro_product", "macro-blocks: products"),

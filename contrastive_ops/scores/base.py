@@ -38,6 +38,8 @@ class Score:
     has_roles: ClassVar[bool]  # false: score(q, k) is score(k, q), so that either side can own the rows
     # linear in the products: dscale is <Q, dS K>; else in a term of the column: dscale = sum_j col_term_j dcol_term_j
     is_linear_in_products: ClassVar[bool]
+    # what the names of kernels start with in tables of tiles, where kernels of this score have rows of their own
+    tile_family: ClassVar[str] = ""
     # whether a row (a column) is made of several vectors, so that its embeddings are `[V, n, D]` and not `[n, D]`
     row_items_have_vectors: ClassVar[bool] = False
     col_items_have_vectors: ClassVar[bool] = False

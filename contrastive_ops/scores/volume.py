@@ -35,6 +35,7 @@ class VolumeScore(Score):
     kind: ClassVar[ScoreKind] = ScoreKind.VOLUME
     has_roles: ClassVar[bool] = True
     is_linear_in_products: ClassVar[bool] = False
+    tile_family: ClassVar[str] = "volume_"
     col_items_have_vectors: ClassVar[bool] = True
 
     @property

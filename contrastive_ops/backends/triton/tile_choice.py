@@ -5,12 +5,11 @@ from __future__ import annotations
 from contrastive_ops.backends.gpu.view import View
 from contrastive_ops.backends.triton.arguments import Target
 from contrastive_ops.backends.triton.tiles import KEPT_GRADIENT, Tile, find_tile
-from contrastive_ops.scores import ScoreKind
 
 
 def score_tile(view: View, target: Target, self_similarity: bool, keeps: bool) -> Tile:
-    kept = _find("kept_statistics", view, target) if keeps else None
-    tile = kept or _find(_of_score(view, "statistics"), view, target)
+    kept = _find("kept_reduce", view, target) if keeps else None
+    tile = kept or _find(_of_score(view, "reduce"), view, target)
     assert tile is not None
     if not self_similarity:
         return tile
@@ -36,4 +35,4 @@ def _find(kernel: str, view: View, target: Target) -> Tile | None:
 
 def _of_score(view: View, kernel: str) -> str:
     """The kernel in the table: its tiles depend on the score."""
-    return kernel if view.problem.score.kind is ScoreKind.DOT else f"volume_{kernel}"
+    return view.problem.score.tile_family + kernel

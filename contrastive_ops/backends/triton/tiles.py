@@ -35,37 +35,27 @@ class Row(NamedTuple):
 # dS from products that were kept: nothing to multiply, so one tile for every architecture
 KEPT_GRADIENT = Tile(32, 64, 64, 8, 1)
 
-# kernel -> (architecture, precision) -> rows in ascending max_d and max_banks
-TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
-    "statistics": {
+# kernel -> (architectures, precision) -> rows in ascending max_d and max_banks
+_ROWS: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
+    "reduce": {
         (INTERPRETER, "any"): (Row(128, Tile(64, 64, 0, 4, 1)), Row(ANY_D, Tile(64, 64, 64, 4, 1))),
-        ("sm_80", "half"): (Row(128, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 64, 8, 3))),
+        ("sm_80 sm_86", "half"): (Row(128, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 64, 8, 3))),
         ("sm_80", "tf32"): (Row(64, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 32, 8, 2))),
-        ("sm_80", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
-        ("sm_80", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
-        ("sm_86", "half"): (Row(128, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 64, 8, 3))),
+        ("sm_80 sm_86 sm_90 sm_100", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
+        ("sm_80 sm_86 sm_90 sm_100 gfx942", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_86", "tf32"): (Row(64, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 128, 32, 8, 3))),
-        ("sm_86", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
-        ("sm_86", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_90", "half"): (Row(256, Tile(64, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 64, 64, 8, 2))),
         ("sm_90", "tf32"): (Row(128, Tile(64, 64, 0, 8, 2)), Row(ANY_D, Tile(128, 64, 32, 8, 2))),
-        ("sm_90", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
-        ("sm_90", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_100", "half"): (Row(256, Tile(64, 64, 0, 8, 1)), Row(ANY_D, Tile(64, 64, 64, 8, 3))),
         ("sm_100", "tf32"): (Row(128, Tile(64, 64, 0, 8, 1)), Row(ANY_D, Tile(64, 64, 32, 8, 3))),
-        ("sm_100", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
-        ("sm_100", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("gfx942", "half"): (Row(256, Tile(64, 64, 0, 4, 1)), Row(ANY_D, Tile(128, 64, 64, 8, 1))),
         ("gfx942", "tf32"): (Row(128, Tile(64, 64, 0, 4, 1)), Row(ANY_D, Tile(128, 64, 32, 8, 1))),
         ("gfx942", "fp32"): (Row(128, Tile(64, 64, 0, 4, 1)), Row(ANY_D, Tile(128, 64, 32, 8, 1))),
-        ("gfx942", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
     },
     # where products are kept, in place of the row above: their way to memory takes registers, and larger tiles spill
-    "kept_statistics": {
-        ("sm_80", "half"): (Row(ANY_D, Tile(64, 128, 64, 8, 3)),),
-        ("sm_80", "tf32"): (Row(ANY_D, Tile(64, 128, 32, 8, 3)),),
-        ("sm_86", "half"): (Row(ANY_D, Tile(64, 128, 64, 8, 3)),),
-        ("sm_86", "tf32"): (Row(ANY_D, Tile(64, 128, 32, 8, 3)),),
+    "kept_reduce": {
+        ("sm_80 sm_86", "half"): (Row(ANY_D, Tile(64, 128, 64, 8, 3)),),
+        ("sm_80 sm_86", "tf32"): (Row(ANY_D, Tile(64, 128, 32, 8, 3)),),
         ("sm_90", "half"): (Row(ANY_D, Tile(64, 64, 64, 8, 3)),),
         ("sm_90", "tf32"): (Row(ANY_D, Tile(64, 64, 32, 8, 3)),),
     },
@@ -83,8 +73,8 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
             Row(128, Tile(64, 32, 0, 4, 2)),
             Row(256, Tile(32, 64, 0, 8, 2)),
         ),
-        ("sm_80", "fp32"): (Row(64, Tile(64, 32, 0, 8, 2)), Row(128, Tile(32, 32, 0, 4, 2))),
-        ("sm_80", "fp64"): (Row(64, Tile(32, 32, 0, 4, 2)), Row(128, Tile(32, 32, 0, 8, 1))),
+        ("sm_80 sm_86 sm_100", "fp32"): (Row(64, Tile(64, 32, 0, 8, 2)), Row(128, Tile(32, 32, 0, 4, 2))),
+        ("sm_80 sm_90", "fp64"): (Row(64, Tile(32, 32, 0, 4, 2)), Row(128, Tile(32, 32, 0, 8, 1))),
         ("sm_86", "half"): (
             Row(64, Tile(128, 32, 0, 8, 2)),
             Row(128, Tile(64, 64, 0, 8, 2)),
@@ -96,7 +86,6 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
             Row(128, Tile(64, 32, 0, 4, 2)),
             Row(256, Tile(32, 16, 0, 4, 2)),
         ),
-        ("sm_86", "fp32"): (Row(64, Tile(64, 32, 0, 8, 2)), Row(128, Tile(32, 32, 0, 4, 2))),
         ("sm_86", "fp64"): (Row(64, Tile(32, 32, 0, 8, 1)), Row(128, Tile(32, 16, 0, 8, 1))),
         ("sm_90", "half"): (
             Row(64, Tile(128, 32, 0, 4, 2)),
@@ -110,7 +99,6 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
             Row(256, Tile(64, 32, 0, 8, 2)),
         ),
         ("sm_90", "fp32"): (Row(64, Tile(64, 32, 0, 8, 2)), Row(128, Tile(32, 32, 0, 8, 2))),
-        ("sm_90", "fp64"): (Row(64, Tile(32, 32, 0, 4, 2)), Row(128, Tile(32, 32, 0, 8, 1))),
         ("sm_100", "half"): (
             Row(64, Tile(128, 64, 0, 8, 2)),
             Row(128, Tile(128, 64, 0, 8, 2)),
@@ -118,7 +106,6 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
             Row(512, Tile(64, 32, 0, 8, 2)),
         ),
         ("sm_100", "tf32"): (Row(128, Tile(64, 64, 0, 8, 2)), Row(256, Tile(64, 32, 0, 8, 2))),
-        ("sm_100", "fp32"): (Row(64, Tile(64, 32, 0, 8, 2)), Row(128, Tile(32, 32, 0, 4, 2))),
         ("sm_100", "fp64"): (Row(64, Tile(32, 32, 0, 4, 2)), Row(128, Tile(32, 16, 0, 8, 1))),
         ("gfx942", "half"): (Row(128, Tile(128, 16, 0, 4, 1)), Row(256, Tile(128, 16, 0, 8, 1))),
         ("gfx942", "tf32"): (Row(64, Tile(128, 16, 0, 4, 1)), Row(128, Tile(128, 16, 0, 8, 1))),
@@ -127,54 +114,38 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
     },
     "macro_gradient": {
         (INTERPRETER, "any"): (Row(ANY_D, Tile(64, 64, 64, 4, 1)),),
-        ("sm_80", "half"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
-        ("sm_80", "tf32"): (Row(ANY_D, Tile(128, 128, 16, 8, 4)),),
-        ("sm_80", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
-        ("sm_80", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
-        ("sm_86", "half"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
-        ("sm_86", "tf32"): (Row(ANY_D, Tile(128, 128, 16, 8, 4)),),
+        ("sm_80 sm_86", "half"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
+        ("sm_80 sm_86", "tf32"): (Row(ANY_D, Tile(128, 128, 16, 8, 4)),),
+        ("sm_80 sm_100", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_80 sm_86 sm_90 sm_100 gfx942", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_86", "fp32"): (Row(ANY_D, Tile(128, 64, 16, 8, 2)),),
-        ("sm_86", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_90", "half"): (Row(ANY_D, Tile(128, 128, 64, 16, 3)),),
-        ("sm_90", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 3)),),
+        ("sm_90 sm_100", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 3)),),
         ("sm_90", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 4, 2)),),
-        ("sm_90", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_100", "half"): (Row(ANY_D, Tile(128, 64, 64, 8, 3)),),
-        ("sm_100", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 3)),),
-        ("sm_100", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
-        ("sm_100", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("gfx942", "half"): (Row(ANY_D, Tile(128, 64, 64, 8, 2)),),
         ("gfx942", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 2)),),
         ("gfx942", "fp32"): (Row(ANY_D, Tile(128, 64, 32, 8, 2)),),
-        ("gfx942", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
     },
     # K products a pair fill the registers: less of both sides the more there are (7 at most)
-    "volume_statistics": {
+    "volume_reduce": {
         (INTERPRETER, "any"): (Row(ANY_D, Tile(64, 64, 64, 4, 1), 7),),
-        ("sm_80", "half"): (
+        ("sm_80 sm_86", "half"): (
             Row(ANY_D, Tile(64, 128, 32, 8, 2), 2),
             Row(ANY_D, Tile(32, 128, 32, 8, 2), 4),
             Row(ANY_D, Tile(16, 64, 32, 8, 2), 7),
         ),
-        ("sm_80", "tf32"): (
+        ("sm_80 sm_86", "tf32"): (
             Row(ANY_D, Tile(64, 128, 16, 8, 2), 2),
             Row(ANY_D, Tile(32, 128, 16, 8, 2), 4),
             Row(ANY_D, Tile(16, 64, 16, 8, 2), 7),
         ),
-        ("sm_80", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
-        ("sm_80", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 1), 7)),
-        ("sm_86", "half"): (
-            Row(ANY_D, Tile(64, 128, 32, 8, 2), 2),
-            Row(ANY_D, Tile(32, 128, 32, 8, 2), 4),
-            Row(ANY_D, Tile(16, 64, 32, 8, 2), 7),
+        ("sm_80 sm_86 sm_90 sm_100", "fp32"): (
+            Row(ANY_D, Tile(32, 64, 16, 8, 2), 4),
+            Row(ANY_D, Tile(32, 32, 16, 8, 2), 7),
         ),
-        ("sm_86", "tf32"): (
-            Row(ANY_D, Tile(64, 128, 16, 8, 2), 2),
-            Row(ANY_D, Tile(32, 128, 16, 8, 2), 4),
-            Row(ANY_D, Tile(16, 64, 16, 8, 2), 7),
-        ),
-        ("sm_86", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
-        ("sm_86", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 2), 7)),
+        ("sm_80 sm_90", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 1), 7)),
+        ("sm_86 sm_100", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 2), 7)),
         ("sm_90", "half"): (
             Row(ANY_D, Tile(64, 64, 64, 4, 2), 2),
             Row(ANY_D, Tile(64, 32, 64, 4, 2), 4),
@@ -185,8 +156,6 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
             Row(ANY_D, Tile(64, 32, 32, 4, 2), 4),
             Row(ANY_D, Tile(64, 16, 32, 8, 2), 7),
         ),
-        ("sm_90", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
-        ("sm_90", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 1), 7)),
         ("sm_100", "half"): (
             Row(ANY_D, Tile(64, 64, 64, 8, 2), 2),
             Row(ANY_D, Tile(64, 32, 64, 8, 2), 4),
@@ -198,8 +167,6 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
             Row(ANY_D, Tile(64, 32, 32, 8, 2), 4),
             Row(ANY_D, Tile(64, 16, 32, 8, 2), 7),
         ),
-        ("sm_100", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
-        ("sm_100", "fp64"): (Row(ANY_D, Tile(32, 32, 16, 8, 2), 4), Row(ANY_D, Tile(16, 32, 16, 8, 2), 7)),
         ("gfx942", "half"): (Row(ANY_D, Tile(64, 32, 64, 4, 1), 3), Row(ANY_D, Tile(64, 16, 64, 4, 1), 7)),
         ("gfx942", "tf32"): (Row(ANY_D, Tile(64, 32, 32, 4, 1), 4), Row(ANY_D, Tile(64, 16, 32, 4, 1), 7)),
         ("gfx942", "fp32"): (Row(ANY_D, Tile(64, 32, 32, 4, 1), 4), Row(ANY_D, Tile(64, 16, 32, 4, 1), 7)),
@@ -209,20 +176,19 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         (INTERPRETER, "any"): (Row(ANY_D, Tile(64, 64, 64, 4, 1), 7),),
         ("sm_80", "half"): (Row(ANY_D, Tile(32, 128, 32, 8, 2), 4), Row(ANY_D, Tile(16, 64, 32, 8, 2), 7)),
         ("sm_80", "tf32"): (Row(ANY_D, Tile(32, 128, 16, 8, 2), 4), Row(ANY_D, Tile(32, 64, 16, 8, 2), 7)),
-        ("sm_80", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
-        ("sm_80", "fp64"): (Row(ANY_D, Tile(16, 32, 16, 8, 2), 7),),
+        ("sm_80 sm_86 sm_90 sm_100", "fp32"): (
+            Row(ANY_D, Tile(32, 64, 16, 8, 2), 4),
+            Row(ANY_D, Tile(32, 32, 16, 8, 2), 7),
+        ),
+        ("sm_80 sm_86 sm_90 sm_100", "fp64"): (Row(ANY_D, Tile(16, 32, 16, 8, 2), 7),),
         ("sm_86", "half"): (Row(ANY_D, Tile(32, 128, 32, 8, 2), 4), Row(ANY_D, Tile(32, 64, 32, 8, 2), 7)),
         ("sm_86", "tf32"): (
             Row(ANY_D, Tile(64, 128, 16, 8, 2), 2),
             Row(ANY_D, Tile(32, 128, 16, 8, 2), 4),
             Row(ANY_D, Tile(32, 64, 16, 8, 2), 7),
         ),
-        ("sm_86", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
-        ("sm_86", "fp64"): (Row(ANY_D, Tile(16, 32, 16, 8, 2), 7),),
         ("sm_90", "half"): (Row(ANY_D, Tile(64, 32, 64, 8, 2), 4), Row(ANY_D, Tile(64, 16, 64, 8, 2), 7)),
         ("sm_90", "tf32"): (Row(ANY_D, Tile(64, 32, 32, 8, 2), 4), Row(ANY_D, Tile(64, 16, 32, 8, 2), 7)),
-        ("sm_90", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
-        ("sm_90", "fp64"): (Row(ANY_D, Tile(16, 32, 16, 8, 2), 7),),
         ("sm_100", "half"): (
             Row(ANY_D, Tile(64, 32, 64, 8, 2), 2),
             Row(ANY_D, Tile(64, 16, 64, 8, 2), 6),
@@ -233,8 +199,6 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
             Row(ANY_D, Tile(64, 16, 32, 8, 2), 6),
             Row(ANY_D, Tile(16, 64, 32, 8, 2), 7),
         ),
-        ("sm_100", "fp32"): (Row(ANY_D, Tile(32, 64, 16, 8, 2), 4), Row(ANY_D, Tile(32, 32, 16, 8, 2), 7)),
-        ("sm_100", "fp64"): (Row(ANY_D, Tile(16, 32, 16, 8, 2), 7),),
         ("gfx942", "half"): (Row(ANY_D, Tile(64, 32, 64, 4, 1), 3), Row(ANY_D, Tile(64, 16, 64, 4, 1), 7)),
         ("gfx942", "tf32"): (Row(ANY_D, Tile(64, 32, 32, 4, 1), 4), Row(ANY_D, Tile(64, 16, 32, 4, 1), 7)),
         ("gfx942", "fp32"): (Row(ANY_D, Tile(64, 32, 32, 4, 1), 4), Row(ANY_D, Tile(64, 16, 32, 4, 1), 7)),
@@ -243,27 +207,25 @@ TABLE: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
     # here block_n counts columns of the gradient and block_d the depth of the product
     "macro_product": {
         (INTERPRETER, "any"): (Row(ANY_D, Tile(64, 64, 64, 4, 1)),),
-        ("sm_80", "half"): (Row(ANY_D, Tile(128, 128, 32, 8, 4)),),
-        ("sm_80", "tf32"): (Row(ANY_D, Tile(128, 128, 16, 8, 4)),),
-        ("sm_80", "fp32"): (Row(ANY_D, Tile(128, 64, 16, 8, 2)),),
+        ("sm_80 sm_86", "half"): (Row(ANY_D, Tile(128, 128, 32, 8, 4)),),
+        ("sm_80 sm_86", "tf32"): (Row(ANY_D, Tile(128, 128, 16, 8, 4)),),
+        ("sm_80 sm_86 sm_90 sm_100", "fp32"): (Row(ANY_D, Tile(128, 64, 16, 8, 2)),),
         ("sm_80", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 4, 2)),),
-        ("sm_86", "half"): (Row(ANY_D, Tile(128, 128, 32, 8, 4)),),
-        ("sm_86", "tf32"): (Row(ANY_D, Tile(128, 128, 16, 8, 4)),),
-        ("sm_86", "fp32"): (Row(ANY_D, Tile(128, 64, 16, 8, 2)),),
-        ("sm_86", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_86 sm_100 gfx942", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("sm_90", "half"): (Row(ANY_D, Tile(128, 256, 64, 8, 3)),),
-        ("sm_90", "tf32"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
-        ("sm_90", "fp32"): (Row(ANY_D, Tile(128, 64, 16, 8, 2)),),
+        ("sm_90 sm_100", "tf32"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
         ("sm_90", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 4, 1)),),
         ("sm_100", "half"): (Row(ANY_D, Tile(128, 128, 64, 8, 4)),),
-        ("sm_100", "tf32"): (Row(ANY_D, Tile(128, 128, 32, 8, 3)),),
-        ("sm_100", "fp32"): (Row(ANY_D, Tile(128, 64, 16, 8, 2)),),
-        ("sm_100", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
         ("gfx942", "half"): (Row(ANY_D, Tile(128, 128, 64, 8, 1)),),
         ("gfx942", "tf32"): (Row(ANY_D, Tile(128, 128, 32, 8, 1)),),
         ("gfx942", "fp32"): (Row(ANY_D, Tile(128, 128, 32, 8, 1)),),
-        ("gfx942", "fp64"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
     },
+}
+
+# kernel -> (architecture, precision) -> rows
+TABLE = {
+    kernel: {(arch, precision): rows for (archs, precision), rows in entries.items() for arch in archs.split()}
+    for kernel, entries in _ROWS.items()
 }
 
 
