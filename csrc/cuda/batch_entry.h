@@ -20,15 +20,21 @@ inline Matrix entry_of(const Matrix& all, int64_t b) {
   Matrix of = all;
   const int64_t number = statistics_bytes(all.dtype);
   of.batch = 1;
-  for (const auto& [side, lines] : {std::pair{&of.rows, &of.row_lines}, std::pair{&of.cols, &of.col_lines}}) {
+  for (const auto& [side, bias] : {std::pair{&of.rows, &of.row_bias}, std::pair{&of.cols, &of.col_bias}}) {
     side->data = advance(side->data, b * side->batch_stride * element_bytes(all.dtype));
     side->batch_stride = 0;
-    for (const void** line : {&lines->bias, &lines->lse, &lines->d_lse, &lines->d_sum}) {
-      *line = advance(*line, b * side->size * number);
-    }
+    *bias = advance(*bias, b * side->size * number);
   }
-  for (Relation* relation : {&of.candidates, &of.positives}) {
-    for (Clause& clause : relation->clauses) {
+  for (int r = 0; r < of.num_reductions; ++r) {
+    Reduction& reduction = of.reductions[r];
+    for (const auto& [lines, size] :
+         {std::pair{&reduction.rows, of.rows.size}, std::pair{&reduction.cols, of.cols.size}}) {
+      for (const void** line : {&lines->compared, &lines->result, &lines->upstream}) {
+        *line = advance(*line, b * size * number);
+      }
+    }
+    for (int c = 0; c < reduction.relation.count; ++c) {
+      Clause& clause = reduction.relation.clauses[c];
       clause.row_ids = advance(clause.row_ids, b * clause.row_batch_stride * sizeof(int64_t));
       clause.col_ids = advance(clause.col_ids, b * clause.col_batch_stride * sizeof(int64_t));
     }

@@ -15,6 +15,8 @@ using contrastive_ops::Clause;
 using contrastive_ops::ClauseKind;
 using contrastive_ops::DType;
 using contrastive_ops::kMaxClauses;
+using contrastive_ops::kMaxReductions;
+using contrastive_ops::ReductionKind;
 using contrastive_ops::Relation;
 using contrastive_ops::ScoreKind;
 using namespace contrastive_ops::cuda;
@@ -25,9 +27,12 @@ using Address = std::uintptr_t;  // 0: null
 using Addresses = std::vector<Address>;
 using SideTuple = std::tuple<Address, int64_t, int64_t, int64_t>;  // data, size, batch stride, row stride
 using ClauseTuple = std::tuple<int, int64_t, Address, Address, int64_t, int64_t>;  // the fields of Clause
-using ScoreTuple = std::tuple<int, Address, Address, Address, bool>;               // the fields of Score
-using GradientTuple = std::tuple<Address, Address, int>;                           // the fields of EmbeddingsGradient
-using BanksTuple = std::tuple<int, int64_t>;                                       // count, stride
+using ReductionTuple =
+    std::tuple<int, std::vector<ClauseTuple>, Address, std::array<Address, 3>, std::array<Address, 3>>;  // of Reduction
+using MergedTuple = std::tuple<int, Addresses, Address>;              // the fields of MergedReduction
+using ScoreTuple = std::tuple<int, Address, Address, Address, bool>;  // the fields of Score
+using GradientTuple = std::tuple<Address, Address, int>;              // the fields of EmbeddingsGradient
+using BanksTuple = std::tuple<int, int64_t>;                          // count, stride
 
 template <class T = void>
 T* pointer(Address address) {
@@ -39,11 +44,20 @@ Side side(const SideTuple& fields) {
   return {pointer<const void>(data), size, batch_stride, row_stride};
 }
 
-Lines lines(const std::array<Address, 4>& of) {
-  return {pointer(of[0]), pointer(of[1]), pointer(of[2]), pointer(of[3])};
+LineValues line_values(const std::array<Address, 3>& of) { return {pointer(of[0]), pointer(of[1]), pointer(of[2])}; }
+
+Slots slots(const Addresses& of) {
+  Slots result = {};
+  if (of.size() > std::size(result.of)) throw py::value_error("too many numbers of a line");
+  for (size_t i = 0; i < of.size(); ++i) result.of[i] = pointer(of[i]);
+  return result;
 }
 
-Partials partials(const std::array<Address, 3>& of) { return {pointer(of[0]), pointer(of[1]), pointer(of[2])}; }
+// Of each reduction.
+void set_slots(Slots (&result)[kMaxReductions], const std::vector<Addresses>& of) {
+  if (of.size() > kMaxReductions) throw py::value_error("too many reductions");
+  for (size_t r = 0; r < of.size(); ++r) result[r] = slots(of[r]);
+}
 
 LineSums line_sums(const std::array<Address, 4>& of) {
   return {pointer(of[0]), pointer(of[1]), pointer(of[2]), pointer(of[3])};
@@ -64,30 +78,37 @@ Relation relation(const std::vector<ClauseTuple>& clauses) {
   return result;
 }
 
+Reduction reduction(const ReductionTuple& fields) {
+  const auto& [kind, clauses, factor, rows, cols] = fields;
+  return {static_cast<ReductionKind>(kind), relation(clauses), pointer(factor), line_values(rows), line_values(cols)};
+}
+
 Score score(const ScoreTuple& fields) {
   const auto& [kind, row_term, col_term, mixing, absolute] = fields;
   return {static_cast<ScoreKind>(kind), pointer(row_term), pointer(col_term), pointer(mixing), absolute};
 }
 
-Matrix matrix(int dtype, int64_t batch, int64_t d, const SideTuple& rows, const SideTuple& cols,
-              const std::array<Address, 4>& row_lines, const std::array<Address, 4>& col_lines,
-              const std::vector<ClauseTuple>& candidates, const std::vector<ClauseTuple>& positives, Address scale,
-              Address unit, const ScoreTuple& score_fields, const BanksTuple& banks) {
+Matrix matrix(int dtype, int64_t batch, int64_t d, const SideTuple& rows, const SideTuple& cols, Address row_bias,
+              Address col_bias, Address scale, Address unit, const ScoreTuple& score_fields, const BanksTuple& banks,
+              const std::vector<ReductionTuple>& reductions) {
   if (std::get<0>(banks) > contrastive_ops::kMaxBanks) throw py::value_error("too many banks");
-  return {static_cast<DType>(dtype),
-          batch,
-          d,
-          side(rows),
-          side(cols),
-          lines(row_lines),
-          lines(col_lines),
-          relation(candidates),
-          relation(positives),
-          pointer(scale),
-          pointer(unit),
-          score(score_fields),
-          std::get<0>(banks),
-          std::get<1>(banks)};
+  if (reductions.size() > kMaxReductions) throw py::value_error("too many reductions");
+  Matrix result = {static_cast<DType>(dtype),
+                   batch,
+                   d,
+                   side(rows),
+                   side(cols),
+                   pointer(row_bias),
+                   pointer(col_bias),
+                   pointer(scale),
+                   pointer(unit),
+                   score(score_fields),
+                   std::get<0>(banks),
+                   std::get<1>(banks),
+                   0,
+                   {}};
+  for (const ReductionTuple& of : reductions) result.reductions[result.num_reductions++] = reduction(of);
+  return result;
 }
 
 }  // namespace
@@ -104,8 +125,8 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
       .value("HOPPER", Path::kHopper);
   py::class_<Matrix>(m, "Matrix", py::module_local(), "A score matrix, seen from the side that owns the rows.")
       .def(py::init(&matrix), py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("d"), py::arg("rows"),
-           py::arg("cols"), py::arg("row_lines"), py::arg("col_lines"), py::arg("candidates"), py::arg("positives"),
-           py::arg("scale"), py::arg("unit"), py::arg("score"), py::arg("banks"));
+           py::arg("cols"), py::arg("row_bias"), py::arg("col_bias"), py::arg("scale"), py::arg("unit"),
+           py::arg("score"), py::arg("banks"), py::arg("reductions"));
 
   m.def(
       "score_tile",
@@ -125,35 +146,32 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
 
   m.def(
       "statistics_fwd",
-      [](Path path, const Matrix& of, std::array<Address, 3> rows, std::array<Address, 3> cols, Address kept,
-         int64_t row_stripe, int64_t col_stripe, int num_row_stripes, int num_col_stripes, bool self_similarity,
-         Address stream_address) {
+      [](Path path, const Matrix& of, const std::vector<Addresses>& rows, const std::vector<Addresses>& cols,
+         Address kept, int64_t row_stripe, int64_t col_stripe, int num_row_stripes, int num_col_stripes,
+         bool self_similarity, Address stream_address) {
         Stream stream(pointer(stream_address));
-        statistics_fwd(path,
-                       {of, partials(rows), partials(cols), pointer(kept), row_stripe, col_stripe, num_row_stripes,
-                        num_col_stripes, self_similarity},
-                       stream);
+        StatisticsParams params = {
+            of, {}, {}, pointer(kept), row_stripe, col_stripe, num_row_stripes, num_col_stripes, self_similarity};
+        set_slots(params.rows, rows);
+        set_slots(params.cols, cols);
+        statistics_fwd(path, params, stream);
       },
       py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("rows"), py::arg("cols"), py::arg("kept"),
       py::arg("row_stripe"), py::arg("col_stripe"), py::arg("num_row_stripes"), py::arg("num_col_stripes"),
       py::arg("self_similarity"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
   m.def(
-      "merge_partials",
-      [](int dtype, std::array<Address, 3> of, Address lse, Address positive_sum, int64_t size, int num_slots,
-         Address stream_address) {
+      "merge_slots",
+      [](int dtype, const std::vector<MergedTuple>& reductions, int64_t size, int num_slots, Address stream_address) {
+        if (reductions.size() > kMaxReductions) throw py::value_error("too many reductions");
+        MergeParams params = {static_cast<DType>(dtype), 0, {}, size, num_slots};
+        for (const auto& [kind, numbers, result] : reductions) {
+          params.reductions[params.num_reductions++] = {static_cast<ReductionKind>(kind), slots(numbers),
+                                                        pointer(result)};
+        }
         Stream stream(pointer(stream_address));
-        merge_partials({static_cast<DType>(dtype), partials(of), pointer(lse), pointer(positive_sum), size, num_slots},
-                       stream);
+        merge_slots(params, stream);
       },
-      py::kw_only(), py::arg("dtype"), py::arg("partials"), py::arg("lse"), py::arg("positive_sum"), py::arg("size"),
-      py::arg("num_slots"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
-  m.def(
-      "line_sums_bwd",
-      [](Path path, const Matrix& of, Address d_bias, Address d_scale, Address stream_address) {
-        Stream stream(pointer(stream_address));
-        line_sums_bwd(path, {of, pointer(d_bias), pointer(d_scale)}, stream);
-      },
-      py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("d_bias"), py::arg("d_scale"), py::arg("stream"),
+      py::kw_only(), py::arg("dtype"), py::arg("reductions"), py::arg("size"), py::arg("num_slots"), py::arg("stream"),
       py::call_guard<py::gil_scoped_release>());
   m.def(
       "macro_pass_bwd",

@@ -26,8 +26,7 @@ struct ProductTile {
 ProductTile product_tile(Path path, DType dtype);
 
 void statistics_fwd(Path path, const StatisticsParams& params, Stream& stream);
-void merge_partials(const MergeParams& params, Stream& stream);
-void line_sums_bwd(Path path, const LineSumsParams& params, Stream& stream);
+void merge_slots(const MergeParams& params, Stream& stream);
 void macro_gradient_bwd(Path path, const MacroGradientParams& params, Stream& stream);
 void macro_product_bwd(Path path, const MacroProductParams& params, Stream& stream);
 void add_parts(const AddPartsParams& params, Stream& stream);

@@ -3,11 +3,14 @@
 #include "hopper.h"
 #include "kept.h"
 #include "portable.cuh"
+#include "score/dot.cuh"
 #include "volume.h"
 
 namespace contrastive_ops::cuda {
 
-void macro_gradient_bwd(Path path, const MacroGradientParams& params, Stream& stream) {
+void macro_gradient_bwd(Path path, const MacroGradientParams& work, Stream& stream) {
+  MacroGradientParams params = work;
+  params.matrix = arranged(work.matrix);
   if (params.matrix.score.kind == ScoreKind::kVolume) return macro_gradient_bwd_volume(params, stream);
   if (params.kept) return macro_gradient_bwd_kept(params, stream);
   if (path == Path::kHopper) return macro_gradient_bwd_hopper(params, stream);

@@ -2,24 +2,25 @@
 #pragma once
 
 #include "pair.cuh"
-#include "score_dot.cuh"
-#include "score_gradient.cuh"
+#include "reduction/sets.cuh"
 #include "single_tile.cuh"
 
 namespace contrastive_ops::cuda {
 
-template <class MainLoop, class Score>
+// Set: of the reductions, see reduction/sets.cuh.
+template <class MainLoop, class Score, class Set>
 class MacroGradientEpilogue {
   using Acc = typename MainLoop::Acc;
   using Stat = typename MainLoop::Stat;
   using Element = typename MainLoop::Element;
+  using Slopes = typename Set::template Slopes<MainLoop>;
 
  public:
-  static constexpr int kSharedBytes = LineReduction<MainLoop>::kSharedBytes + ScoreGradient<MainLoop>::kSharedBytes;
+  static constexpr int kSharedBytes = LineReduction<MainLoop>::kSharedBytes + Slopes::kSharedBytes;
 
   __device__ __forceinline__ MacroGradientEpilogue(SharedMemory& shared, const MacroGradientParams& params,
                                                    Score& score)
-      : params_(params), score_(score), reduction_(shared), gradient_(shared, params.matrix, 0) {}
+      : params_(params), score_(score), reduction_(shared), slopes_(shared, params.matrix, 0) {}
 
   __device__ __forceinline__ void operator()(const Tile& tile, Acc& acc) {
     const int row = thread_row<MainLoop>(tile) - static_cast<int>(params_.first_row);
@@ -31,7 +32,7 @@ class MacroGradientEpilogue {
     };
     // wanted or not: terms of sums that wait for a branch would take more registers than there are
     Stat scale_sums[Acc::kRows] = {};
-    gradient_(tile, acc, [&](int m, int first, const auto& ds) {
+    slopes_(tile, acc, [&](int m, int first, const auto& ds) {
 #pragma unroll
       for (int n = 0; n < int{std::extent_v<std::remove_reference_t<decltype(ds)>>}; n += 2) {
         scale_sums[m] += ds[n] * acc.at(m, first + n) + ds[n + 1] * acc.at(m, first + n + 1);
@@ -45,7 +46,7 @@ class MacroGradientEpilogue {
     reduction_.block(scale_sum, [&](Stat sum) {
       if (!params_.d_scale) return;
       Stat* out = static_cast<Stat*>(params_.d_scale) + (blockIdx.x * gridDim.y + blockIdx.y);
-      *out = sum * (static_cast<Stat>(params_.d_scale_weight) / gradient_.unit());
+      *out = sum * (static_cast<Stat>(params_.d_scale_weight) / slopes_.unit());
     });
   }
 
@@ -67,32 +68,44 @@ class MacroGradientEpilogue {
   const MacroGradientParams& params_;
   Score& score_;
   LineReduction<MainLoop> reduction_;
-  const ScoreGradient<MainLoop> gradient_;
+  const Slopes slopes_;
 };
 
-template <class MainLoop, class Score>
+template <class MainLoop, class Score, class Set>
 __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
-    macro_gradient_bwd_kernel(const __grid_constant__ Arguments<MainLoop, MacroGradientParams> arguments) {
+    macro_gradient_bwd_kernel(const __grid_constant__ Arguments<MainLoop, MacroGradientParams, Set> arguments) {
   const MacroGradientParams& params = arguments.params;
   const SingleTileWalk walk({static_cast<int>(params.first_row + blockIdx.x * MainLoop::kBlockM),
                              static_cast<int>(params.first_col + blockIdx.y * MainLoop::kBlockN)});
   SharedMemory shared;
   MainLoop main_loop(shared, arguments.operands, 0);
   Score score(shared, params.matrix, 0);
-  MacroGradientEpilogue<MainLoop, Score> epilogue(shared, params, score);
+  MacroGradientEpilogue<MainLoop, Score, Set> epilogue(shared, params, score);
   score.for_each_tile(main_loop, walk, epilogue);
 }
 
+template <class MainLoop, class Score, class Set>
+void launch_macro_gradient_bwd_of(const MacroGradientParams& params, const typename MainLoop::Operands& operands,
+                                  Stream& stream) {
+  const dim3 grid(blocks_along(params.block_rows, MainLoop::kBlockM),
+                  blocks_along(params.block_cols, MainLoop::kBlockN));
+  const Arguments<MainLoop, MacroGradientParams, Set> arguments = {params, operands};
+  constexpr int kWithoutScore = MainLoop::kSharedBytes + MacroGradientEpilogue<MainLoop, Score, Set>::kSharedBytes;
+  const SharedBytes shared_bytes = {kWithoutScore + Score::shared_bytes(params.matrix.banks),
+                                    kWithoutScore + Score::shared_bytes(kMaxBanks)};
+  launch((macro_gradient_bwd_kernel<MainLoop, Score, Set>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
+}
+
+// `params`: arranged.
 template <class MainLoop, class Score>
 void launch_macro_gradient_bwd(const MacroGradientParams& params, const typename MainLoop::Operands& operands,
                                Stream& stream) {
-  const dim3 grid(blocks_along(params.block_rows, MainLoop::kBlockM),
-                  blocks_along(params.block_cols, MainLoop::kBlockN));
-  const Arguments<MainLoop, MacroGradientParams> arguments = {params, operands};
-  constexpr int kWithoutScore = MainLoop::kSharedBytes + MacroGradientEpilogue<MainLoop, Score>::kSharedBytes;
-  const SharedBytes shared_bytes = {kWithoutScore + Score::shared_bytes(params.matrix.banks),
-                                    kWithoutScore + Score::shared_bytes(kMaxBanks)};
-  launch((macro_gradient_bwd_kernel<MainLoop, Score>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
+  const bool asks_for_weights_alone = params.weights && !params.sums.row_bias && !params.sums.col_bias;
+  if (is_usual(params.matrix) && (Score::kSumsLines || asks_for_weights_alone)) {
+    launch_macro_gradient_bwd_of<MainLoop, Score, Usual>(params, operands, stream);
+  } else {
+    launch_macro_gradient_bwd_of<MainLoop, typename Score::Summed, Any>(params, operands, stream);
+  }
 }
 
 }  // namespace contrastive_ops::cuda

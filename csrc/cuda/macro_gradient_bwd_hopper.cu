@@ -1,6 +1,7 @@
 #include "macro_gradient_bwd.cuh"
 
 #include "hopper.cuh"
+#include "score/dot.cuh"
 
 namespace contrastive_ops::cuda {
 

@@ -3,6 +3,7 @@
 #include "kept.h"
 #include "mainloop_kept.cuh"
 #include "portable.cuh"
+#include "score/dot.cuh"
 
 namespace contrastive_ops::cuda {
 

@@ -49,10 +49,10 @@ class EntryPass {
     const TileShape tile = score_tile(paths_.scores, matrix_.dtype, matrix_.score.kind);
     const int down = static_cast<int>(blocks_along(block.rows, tile.block_m));
     const int across = static_cast<int>(blocks_along(block.cols, tile.block_n));
-    add_line(row_line(of_.lines.row_bias, block), of_.parts.row_bias, block.rows, across);
-    add_line(col_line(of_.lines.col_bias, block), of_.parts.col_bias, block.cols, down);
-    add_line(row_line(of_.lines.row_term, block), of_.parts.row_term, block.rows, across);
-    add_line(col_line(of_.lines.col_term, block), of_.parts.col_term, block.cols, down);
+    add_line(row_line(of_.lines.row_bias, block.first_row), of_.parts.row_bias, block.rows, across);
+    add_line(bias_of_cols(block), of_.parts.col_bias, block.cols, down);
+    add_line(row_line(of_.lines.row_term, block.first_row), of_.parts.row_term, block.rows, across);
+    add_line(col_line(of_.lines.col_term, block.first_col), of_.parts.col_term, block.cols, down);
   }
 
   void add_line(void* line, const void* parts, int64_t size, int num_parts) {
@@ -91,11 +91,16 @@ class EntryPass {
     return advance(of_.cols.sum, ((batch_ * matrix_.banks + bank) * matrix_.cols.size + col) * matrix_.d * number());
   }
 
-  void* row_line(void* lines, const MacroBlock& block) const {
-    return advance(lines, (batch_ * matrix_.rows.size + block.first_row) * number());
+  void* bias_of_cols(const MacroBlock& block) const {
+    if (!of_.self_similarity) return col_line(of_.lines.col_bias, block.first_col);
+    return is_on_diagonal(block) ? nullptr : row_line(of_.lines.row_bias, block.first_col);
   }
-  void* col_line(void* lines, const MacroBlock& block) const {
-    return advance(lines, (batch_ * matrix_.cols.size + block.first_col) * number());
+
+  void* row_line(void* lines, int64_t row) const {
+    return advance(lines, (batch_ * matrix_.rows.size + row) * number());
+  }
+  void* col_line(void* lines, int64_t col) const {
+    return advance(lines, (batch_ * matrix_.cols.size + col) * number());
   }
 
   const MacroPaths& paths_;

@@ -35,7 +35,8 @@ struct OperandView {
   int64_t bank_stride = 0;  // from bank to bank of an operand that has several
 };
 
-template <class MainLoop, class Params>
+// Tag: tells apart the kernels that share the other two.
+template <class MainLoop, class Params, class Tag = void>
 struct Arguments {
   Params params;
   typename MainLoop::Operands operands;

@@ -16,12 +16,20 @@ struct Side {
   int64_t row_stride;
 };
 
-// Vectors [B, size] of one side, contiguous, in the statistics type (float, or double for float64); null: none or zero.
-struct Lines {
-  const void* bias;
-  const void* lse;
-  const void* d_lse;
-  const void* d_sum;
+// What one reduction takes from the lines of one side, [B, size] contiguous, in the statistics type (float, or double
+// for float64); null: nothing.
+struct LineValues {
+  const void* compared;  // score pass: what scores are held against
+  const void* result;    // gradient pass: what the line was reduced to, for slopes that ask for it
+  const void* upstream;  // gradient pass: the gradient of the loss by that result; null: not wanted
+};
+
+// A number of every line over the pairs of a relation, of t_ij = factor * s_ij.
+struct Reduction {
+  ReductionKind kind;
+  Relation relation;
+  const void* factor;  // [] statistics type, or null for 1
+  LineValues rows, cols;
 };
 
 // What a score takes beside its products, contiguous, in the statistics type; a dot product nothing.
@@ -39,27 +47,26 @@ struct Matrix {
   DType dtype;
   int64_t batch, d;
   Side rows, cols;
-  Lines row_lines, col_lines;
-  Relation candidates, positives;
-  const void* scale;  // [] statistics type
-  const void* unit;   // [] factor that keeps weights in the range of the embeddings' type, or null for 1
+  const void *row_bias, *col_bias;  // [B, size] statistics type, or null for 0
+  const void* scale;                // [] statistics type
+  const void* unit;                 // [] factor that keeps weights in the range of the embeddings' type, or null for 1
   Score score;
   int banks;            // K
   int64_t bank_stride;  // from one bank of the columns to the next
+  int num_reductions;
+  Reduction reductions[kMaxReductions];
 };
 
-// One slot per stripe, [slots, B, size] statistics type; null where not wanted.
-struct Partials {
-  void* top;       // largest score over the candidates seen
-  void* total;     // sum of exp(score - top)
-  void* positive;  // sum of the positives' scores
+// The numbers that a reduction carries along the lines of one side, at most two: one slot per stripe, [slots, B, size].
+struct Slots {
+  void* of[2];  // null where not wanted
 };
 
-// Score pass: a block takes one stripe of rows times one stripe of columns, and so owns its slots of the partials.
+// Score pass: a block takes one stripe of rows times one stripe of columns, and so owns its slots.
 struct StatisticsParams {
   Matrix matrix;
-  Partials rows;                   // [col stripes (+ 1 in self-similarity), B, M]
-  Partials cols;                   // [row stripes, B, N]; the same as `rows` in self-similarity
+  Slots rows[kMaxReductions];      // [col stripes (+ 1 in self-similarity), B, M]
+  Slots cols[kMaxReductions];      // [row stripes, B, N]; the same as `rows` in self-similarity
   void* kept;                      // [B, M, N] statistics type: receives <q_i, k_j>, or null
   int64_t row_stripe, col_stripe;  // multiples of the tile's sides
   int num_row_stripes, num_col_stripes;
@@ -67,25 +74,23 @@ struct StatisticsParams {
       self_similarity;  // columns are the rows: upper triangle of square tiles, and their statistics are row statistics
 };
 
-// lse = top + log(total) over the slots of each line, in the order of the slots.
+// The slots of each line to one number, in the order of the slots, for every reduction of one side.
+struct MergedReduction {
+  ReductionKind kind;
+  Slots slots;   // [num_slots, size]
+  void* result;  // [size]
+};
 struct MergeParams {
   DType dtype;
-  Partials partials;   // [num_slots, size]
-  void* lse;           // [size]
-  void* positive_sum;  // [size] or null
+  int num_reductions;
+  MergedReduction reductions[kMaxReductions];
   int64_t size;
   int num_slots;
 };
 
-// Sums of dS along the rows, recomputed tile by tile: what the gradients of biases and scale need.
-struct LineSumsParams {
-  Matrix matrix;
-  void* d_bias;   // [B, M]: sum_j dS_ij, or null
-  void* d_scale;  // [B, M]: sum_j dS_ij <q_i, k_j>, or null
-};
-
 // Sums over the pairs of a macro-block along its lines, times unit: a slot for each tile that a line crosses,
-// [tiles across, block_rows] and [tiles down, block_cols] statistics type; null: not wanted, and of dot products none.
+// [tiles across, block_rows] and [tiles down, block_cols] statistics type; null: not wanted, and of dot products no
+// terms.
 struct LineSums {
   void* row_bias;  // sum_j dS_ij
   void* col_bias;  // sum_i dS_ij

@@ -67,6 +67,11 @@ class PairMask {
     return words_[(m * Acc::kCols + n) / 32] >> (m * Acc::kCols + n) % 32 & 1;
   }
 
+  static constexpr int kWords = (Acc::kRows * Acc::kCols + 31) / 32;
+
+  // Bit i of word w is that of pair 32 w + i, counted row by row.
+  __device__ __forceinline__ uint32_t word(int w) const { return words_[w]; }
+
  private:
   template <class Holds>
   __device__ __forceinline__ void restrict_to(Holds holds) {
@@ -97,7 +102,7 @@ class PairMask {
     if (!holds) words_[(m * Acc::kCols + n) / 32] &= ~(1u << (m * Acc::kCols + n) % 32);
   }
 
-  uint32_t words_[(Acc::kRows * Acc::kCols + 31) / 32] = {};
+  uint32_t words_[kWords] = {};
 };
 
 }  // namespace contrastive_ops::cuda

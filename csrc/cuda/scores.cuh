@@ -1,4 +1,4 @@
-// Scores of a tile from its products: scale, biases, and -inf where no candidate is.
+// Scores of a tile from its products: scale and biases; and whether all of its pairs take part.
 #pragma once
 
 #include "relation.cuh"
@@ -25,26 +25,26 @@ __device__ __forceinline__ void add_biases(typename MainLoop::Acc& acc, typename
   const int row = thread_row<MainLoop>(tile), col = thread_col<MainLoop>(tile);
 #pragma unroll
   for (int m = 0; m < Acc::kRows; ++m) {
-    const Stat bias = matrix.row_lines.bias
-                          ? load_line(matrix.row_lines.bias, batch, matrix.rows.size, row + Acc::row_offset(m), Stat(0))
+    const Stat bias = matrix.row_bias
+                          ? load_line(matrix.row_bias, batch, matrix.rows.size, row + Acc::row_offset(m), Stat(0))
                           : Stat(0);
 #pragma unroll
     for (int n = 0; n < Acc::kCols; ++n) acc.at(m, n) = acc.at(m, n) * scale + bias;
   }
-  if (!matrix.col_lines.bias) return;
+  if (!matrix.col_bias) return;
 #pragma unroll
   for (int n = 0; n < Acc::kCols; ++n) {
-    const Stat bias = load_line(matrix.col_lines.bias, batch, matrix.cols.size, col + Acc::col_offset(n), Stat(0));
+    const Stat bias = load_line(matrix.col_bias, batch, matrix.cols.size, col + Acc::col_offset(n), Stat(0));
 #pragma unroll
     for (int m = 0; m < Acc::kRows; ++m) acc.at(m, n) += bias;
   }
 }
 
-// Whether some pair of the tile is no candidate; tiles that are all candidates pay nothing.
+// Whether some pair of the tile does not belong; tiles whose pairs all do pay nothing.
 template <class MainLoop>
-__device__ __forceinline__ bool needs_mask(const Matrix& matrix, const Tile& tile) {
+__device__ __forceinline__ bool needs_mask(const Relation& relation, const Matrix& matrix, const Tile& tile) {
   return tile.row_start + MainLoop::kBlockM > matrix.rows.size ||
-         tile.col_start + MainLoop::kBlockN > matrix.cols.size || may_exclude<MainLoop>(matrix.candidates, tile);
+         tile.col_start + MainLoop::kBlockN > matrix.cols.size || may_exclude<MainLoop>(relation, tile);
 }
 
 // Both sides as the operands of a main loop.

@@ -3,20 +3,21 @@
 #include "hopper.h"
 #include "number_bytes.h"
 #include "portable.cuh"
+#include "score/dot.cuh"
 #include "volume.h"
 
 namespace contrastive_ops::cuda {
 namespace {
 
-// Tiles without positives add nothing to their sums.
-void clear_positives(const StatisticsParams& params, Stream& stream) {
+// The usual sums (reduction/sets.cuh) are added to by the tiles alone that hold some of their pairs.
+void clear_sums(const StatisticsParams& params, Stream& stream) {
   const Matrix& matrix = params.matrix;
-  const auto clear = [&](void* slots, int64_t num_slots, int64_t size) {
+  const auto clear = [&](const Slots& slots, int64_t num_slots, int64_t size) {
     const int64_t bytes = num_slots * matrix.batch * size * statistics_bytes(matrix.dtype);
-    if (slots) runtime().set_to_zero(slots, bytes, stream.handle());
+    if (slots.of[0]) runtime().set_to_zero(slots.of[0], bytes, stream.handle());
   };
-  clear(params.rows.positive, params.num_col_stripes + params.self_similarity, matrix.rows.size);
-  if (!params.self_similarity) clear(params.cols.positive, params.num_row_stripes, matrix.cols.size);
+  clear(params.rows[kUsualSum], params.num_col_stripes + params.self_similarity, matrix.rows.size);
+  if (!params.self_similarity) clear(params.cols[kUsualSum], params.num_row_stripes, matrix.cols.size);
 }
 
 }  // namespace
@@ -29,8 +30,9 @@ TileShape score_tile(Path path, DType dtype, ScoreKind score) {
   return shape;
 }
 
-void statistics_fwd(Path path, const StatisticsParams& params, Stream& stream) {
-  clear_positives(params, stream);
+void statistics_fwd(Path path, const StatisticsParams& work, Stream& stream) {
+  const StatisticsParams params = arranged(work);
+  if (is_usual(params.matrix)) clear_sums(params, stream);
   if (params.matrix.score.kind == ScoreKind::kVolume) return statistics_fwd_volume(params, stream);
   if (path == Path::kHopper) return statistics_fwd_hopper(params, stream);
   with_portable_loop(params.matrix.dtype, [&](auto* loop) {

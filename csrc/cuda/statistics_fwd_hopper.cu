@@ -1,6 +1,7 @@
 #include "statistics_fwd.cuh"
 
 #include "hopper.cuh"
+#include "score/dot.cuh"
 
 namespace contrastive_ops::cuda {
 

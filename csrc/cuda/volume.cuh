@@ -3,7 +3,7 @@
 #pragma once
 
 #include "portable.cuh"
-#include "score_volume.cuh"
+#include "score/volume.cuh"
 #include "volume.h"
 
 namespace contrastive_ops::cuda {

@@ -53,13 +53,6 @@ class CudaBackend(GpuBackend):
         _, m, n, d = problem.sizes
         if max(m, n, d) > MAX_LINES:
             reasons.append(f"at most 2^30 queries, keys and dimensions, got {m}, {n} and {d}")
-        kinds = [r.kind for r in problem.reductions]
-        if (
-            kinds not in ([0], [0, 1])
-            or len({(r.rows, r.columns) for r in problem.reductions}) > 1
-            or any(r.factor is not None for r in problem.reductions)
-        ):
-            reasons.append("these reductions")
         return reasons
 
     def kernels(self, problem: Problem) -> Kernels:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -11,7 +13,6 @@ from contrastive_ops.backends.base import DTYPE_CODES
 from contrastive_ops.backends.gpu.kernels import (
     MAX_STRIPES,
     GradientSum,
-    LineSums,
     MacroPass,
     MacroTiles,
     Place,
@@ -19,6 +20,7 @@ from contrastive_ops.backends.gpu.kernels import (
     Stripes,
 )
 from contrastive_ops.backends.gpu.view import LineValues, View
+from contrastive_ops.reductions import Reduction
 from contrastive_ops.relations import Clause
 from contrastive_ops.scores import Score, ScoreKind
 
@@ -30,7 +32,8 @@ COPY_BYTES = 16  # what the copy engine of sm_90 wants addresses and strides to 
 
 
 class CudaKernels:
-    """The kernels for one dtype on one device (`Kernels` in `backends/gpu/kernels.py` says what the methods do)."""
+    """The kernels for one dtype on one device (`Kernels` in `backends/gpu/kernels.py` says what the methods do).
+    Gradients take two levels for every D: one main loop serves all products."""
 
     max_stripes = MAX_STRIPES
 
@@ -44,9 +47,6 @@ class CudaKernels:
 
     def keeps_products(self, d: int) -> bool:
         return d >= self.min_kept_d
-
-    def owns_rows(self, d: int) -> bool:
-        return False  # two levels for every D: one main loop serves all products
 
     def score_tile(self, view: View, self_similarity: bool, keeps: bool) -> tuple[int, int]:
         return self._tile(self._score_path(view), view)
@@ -67,8 +67,8 @@ class CudaKernels:
         self.module.statistics_fwd(
             self._score_path(view),
             self._matrix(view),
-            rows=_partials(rows),
-            cols=_partials(columns),
+            rows=[_addresses(state) for state in rows],
+            cols=[_addresses(state) for state in columns],
             kept=_address(kept),
             **stripes._asdict(),
             self_similarity=self_similarity,
@@ -76,24 +76,19 @@ class CudaKernels:
         )
 
     def merge(self, view: View, states: tuple[State, ...], results: list[Tensor | None]) -> None:
-        assert results[0] is not None
-        self.module.merge_partials(
+        wanted = [
+            (reduction, state, result)
+            for reduction, state, result in zip(view.problem.reductions, states, results, strict=True)
+            if result is not None
+        ]
+        slots, batch, size = wanted[0][1][0].shape
+        self.module.merge_slots(
             dtype=self.dtype,
-            partials=_partials(states),
-            lse=results[0].data_ptr(),
-            positive_sum=_address(results[1] if len(results) > 1 else None),
-            size=results[0].numel(),
-            num_slots=states[0][0].shape[0],
-            stream=self.stream,
-        )
-
-    def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
-        assert d_rows is None
-        self.module.line_sums_bwd(
-            self._score_path(view),
-            self._matrix(view),
-            d_bias=_address(d_bias),
-            d_scale=_address(d_scale),
+            reductions=[
+                (int(reduction.kind), _addresses(state), result.data_ptr()) for reduction, state, result in wanted
+            ],
+            size=batch * size,
+            num_slots=slots,
             stream=self.stream,
         )
 
@@ -151,38 +146,36 @@ class CudaKernels:
             d=d,
             rows=_side(view.row_vectors),
             cols=_side(view.col_vectors[:, 0]),
-            row_lines=_lines(view.problem.rows.bias, view.rows),
-            col_lines=_lines(view.problem.cols.bias, view.cols),
-            candidates=_clauses(view, 0),
-            positives=_clauses(view, 1),
+            row_bias=_address(view.problem.rows.bias),
+            col_bias=_address(view.problem.cols.bias),
             scale=view.scale.data_ptr(),
             unit=_address(view.unit),
             score=_score(view.problem.score),
             banks=_banks(view),
+            reductions=[
+                _reduction(reduction, rows, cols)
+                for reduction, rows, cols in zip_longest(
+                    view.problem.reductions, view.rows, view.cols, fillvalue=LineValues()
+                )
+            ],
         )
 
 
-def _partials(states: tuple[State, ...]) -> list[int]:
-    lse, *sums = states
-    top, total = lse or (None, None)
-    return [_address(x) for x in (top, total, sums[0][0] if sums and sums[0] else None)]
-
-
-def _lines(bias: Tensor | None, values: tuple[LineValues, ...]) -> list[int]:
-    first, second = (*values, LineValues(), LineValues())[:2]
-    return [_address(x) for x in (bias, first.result, first.upstream, second.upstream)]
-
-
-def _clauses(view: View, r: int) -> list[Any]:
-    reductions = view.problem.reductions
-    return [_clause(clause) for clause in reductions[r].relation.clauses] if r < len(reductions) else []
+def _reduction(reduction: Reduction, rows: LineValues, cols: LineValues) -> tuple[Any, ...]:
+    return (
+        int(reduction.kind),
+        [_clause(clause) for clause in reduction.relation.clauses],
+        _address(reduction.factor),
+        _addresses((reduction.row_values, *rows)),
+        _addresses((reduction.col_values, *cols)),
+    )
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _addresses(tensors: LineSums) -> list[int]:
+def _addresses(tensors: Iterable[Tensor | None]) -> list[int]:
     return [_address(tensor) for tensor in tensors]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from contrastive_ops.backends.base import Wanted
-from contrastive_ops.backends.gpu.kernels import Kernels, LineSums, State, plan_stripes
+from contrastive_ops.backends.gpu.kernels import Kernels, LineSums, State, are_row_kernels, plan_stripes
 from contrastive_ops.backends.gpu.macro import Totals, macro_gradients
 from contrastive_ops.backends.gpu.view import View, both_roles, view_of
 from contrastive_ops.problem import Gradients, Problem, Results
@@ -100,17 +100,17 @@ class GpuBackend(ABC):
         dcol_term = new((batch, n)) if wanted.col_term else None
         dqueries = new(problem.rows.vectors.shape, dtype=dtype) if wanted.queries else None
         dkeys = new(problem.cols.vectors.shape, dtype=dtype) if wanted.keys else None
-        two_views = not problem.score.has_roles
-        in_two_levels = not two_views or ((wanted.queries or wanted.keys) and not kernels.owns_rows(d))
+        # where keys can own rows as well, biases and scale alone have a launch of their own for each side
+        by_side = kernels if are_row_kernels(kernels) and not problem.score.has_roles else None
+        in_two_levels = by_side is None or ((wanted.queries or wanted.keys) and not by_side.owns_rows(d))
 
         dscale_terms: Tensor | None = None
         with _device_of(problem.scale):
             if in_two_levels:
-                # where keys can own rows as well, the biases of each side have a launch of their own below
-                lines = LineSums() if two_views else LineSums(drow_bias, dcol_bias, drow_term, dcol_term)
+                lines = LineSums(drow_bias, dcol_bias, drow_term, dcol_term) if by_side is None else LineSums()
                 totals, kept = Totals(dqueries, dkeys, lines), _kept(problem, state)
                 dscale_terms = macro_gradients(by_rows, kernels, totals, kept, problem.self_similarity, wanted.scale)
-            if two_views:
+            if by_side is not None:
                 # one launch a side; the one that runs anyway brings the terms of dscale
                 for view, gradient, bias, brings_dscale in (
                     (by_rows, dqueries, drow_bias, wanted.queries or not wanted.keys),
@@ -119,7 +119,7 @@ class GpuBackend(ABC):
                     gradient = None if in_two_levels else gradient
                     terms = new(view.sizes[:2]) if wanted.scale and brings_dscale and not in_two_levels else None
                     if gradient is not None or bias is not None or terms is not None:
-                        kernels.gradient(view, gradient, bias, terms)
+                        by_side.gradient(view, gradient, bias, terms)
                     dscale_terms = terms if terms is not None else dscale_terms
             dscale = None
             if wanted.scale:

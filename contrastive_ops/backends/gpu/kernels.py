@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeGuard
 
 from torch import Tensor
 
@@ -81,17 +81,14 @@ class Kernels(Protocol):
     """Kernels for one dtype on one architecture. A method puts its launches on the stream and returns.
 
     A score is made from K products of the rows with the banks of the columns (`view.col_vectors`) and the terms of
-    `view.problem.score`; inner products have one bank and no terms. Other scores ask `reduce` and `macro_pass` only,
-    without `kept`, and without weights where no embeddings' gradient is wanted.
+    `view.problem.score`; inner products have one bank and no terms. Other scores have no `kept`. `macro_pass` has no
+    weights where no embeddings' gradient is wanted.
     """
 
     max_stripes: int  # of rows and of columns in the score pass; results do not depend on the GPU
 
     def score_tile(self, view: View, self_similarity: bool, keeps: bool) -> tuple[int, int]:
         """Rows and columns of a tile of the score pass, which may keep products; squares in self-similarity."""
-
-    def owns_rows(self, d: int) -> bool:
-        """Whether `gradient` takes `d_rows` for this D; else embeddings' gradients take two levels."""
 
     def keeps_products(self, d: int) -> bool:
         """Whether reading <q_i, k_j> back costs less than computing it again; then `reduce` and `macro_pass` take
@@ -118,13 +115,25 @@ class Kernels(Protocol):
         """For every reduction of the view its state along one axis, `[slots, B, size]`, to the result `[B, size]`, in
         the order of the slots; () and None where it is not wanted."""
 
-    def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
-        """The rows' gradients in one kernel: d_rows_i = scale * sum_j dS_ij k_j (only if `owns_rows`),
-        d_bias_i = sum_j dS_ij, d_scale_i = sum_j dS_ij <q_i, k_j>. Of inner products only."""
-
     def macro_pass(self, view: View, work: MacroPass) -> None:
         """Block after block of each batch entry, the weights once, then dQ += weights^s K^s and dK^s += weights^s^T Q
-        for every bank s; at the end what sums lack of gradients."""
+        for every bank s; at the end what sums lack of gradients. Of inner products `lines`, and no weights, are asked
+        only of kernels that are no `RowKernels`."""
+
+
+class RowKernels(Kernels, Protocol):
+    """Those that have a gradient pass of inner products in one level too, in which a program owns rows."""
+
+    def owns_rows(self, d: int) -> bool:
+        """Whether `gradient` takes `d_rows` for this D; else embeddings' gradients take two levels."""
+
+    def gradient(self, view: View, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None) -> None:
+        """The rows' gradients in one kernel: d_rows_i = scale * sum_j dS_ij k_j (only if `owns_rows`),
+        d_bias_i = sum_j dS_ij, d_scale_i = sum_j dS_ij <q_i, k_j>."""
+
+
+def are_row_kernels(kernels: Kernels) -> TypeGuard[RowKernels]:
+    return hasattr(kernels, "gradient")
 
 
 def plan_stripes(view: View, kernels: Kernels, self_similarity: bool, keeps: bool = False) -> Stripes:

@@ -31,6 +31,9 @@ def macro_gradients(
     places = macro_places(view, kernels, self_similarity, kept is not None, of_queries, of_keys)
     height, width = max(_length(x.rows) for x in places), max(_length(x.cols) for x in places)
     stride = -(-width // ALIGNMENT) * ALIGNMENT
+    lines = totals.lines
+    # in self-similarity the columns of a block are rows of its mirror image
+    summed = lines._replace(col_bias=lines.row_bias) if self_similarity else lines
     work = MacroPass(
         places,
         self_similarity,
@@ -39,8 +42,8 @@ def macro_gradients(
         new((view.sizes[0], _end_of_terms(places[-1]))) if wants_scale else None,
         _gradient_sum(totals.queries, view),
         _gradient_sum(totals.keys, view),
-        totals.lines,
-        LineSums(*(None if x is None else new((_most_parts(places, i % 2),)) for i, x in enumerate(totals.lines))),
+        lines,
+        LineSums(*(None if x is None else new((_most_parts(places, i % 2),)) for i, x in enumerate(summed))),
     )
     kernels.macro_pass(view, work)
     return work.d_scale

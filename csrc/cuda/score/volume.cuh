@@ -10,9 +10,9 @@
 
 #include <type_traits>
 
-#include "params.h"
-#include "reduction.cuh"
-#include "scores.cuh"
+#include "../params.h"
+#include "../scores.cuh"
+#include "block_sums.cuh"
 
 namespace contrastive_ops::cuda {
 
@@ -48,6 +48,9 @@ class VolumeScore {
   static constexpr int kThreads = MainLoop::kConsumerThreads, kPerBank = Acc::kRows * Acc::kCols * kThreads;
 
  public:
+  static constexpr bool kSumsLines = true;
+  using Summed = VolumeScore;
+
   static int shared_bytes(int banks) { return contrastive_ops::cuda::shared_bytes<Stat>(banks * kPerBank); }
 
   __device__ __forceinline__ VolumeScore(SharedMemory& shared, const Matrix& matrix, int batch)
@@ -78,7 +81,7 @@ class VolumeScore {
   template <class Store>
   __device__ __forceinline__ void finish(const Tile& tile, Acc& ds, const MacroGradientParams& params,
                                          LineReduction<MainLoop>& reduction, Store store) const {
-    const BlockSums sums = {params, reduction, tile};
+    const BlockSums<MainLoop> sums = {params, reduction, tile};
     sums.rows(params.sums.row_bias, ds);
     sums.cols(params.sums.col_bias, ds);
     Acc squares, distance_terms;
@@ -185,35 +188,6 @@ class VolumeScore {
       for (int n = 0; n < Acc::kCols; ++n) use(m, n);
     }
   }
-
-  // The slots of this tile in the sums of a macro-block.
-  struct BlockSums {
-    const MacroGradientParams& params;
-    LineReduction<MainLoop>& reduction;
-    const Tile& tile;
-
-    __device__ __forceinline__ void rows(void* sums, Acc& values) const {
-      if (!sums) return;
-      Stat parts[Acc::kRows] = {};
-      for_each([&](int m, int n) { parts[m] += values.at(m, n); });
-      const int64_t first = tile.row_start - params.first_row;
-      Stat* slot = static_cast<Stat*>(sums) + blockIdx.y * params.block_rows + first;
-      reduction.rows(parts, Add{}, [&](int i, Stat sum) {
-        if (first + i < params.block_rows) slot[i] = sum;
-      });
-    }
-
-    __device__ __forceinline__ void cols(void* sums, Acc& values) const {
-      if (!sums) return;
-      Stat parts[Acc::kCols] = {};
-      for_each([&](int m, int n) { parts[n] += values.at(m, n); });
-      const int64_t first = tile.col_start - params.first_col;
-      Stat* slot = static_cast<Stat*>(sums) + blockIdx.x * params.block_cols + first;
-      reduction.columns(parts, Add{}, [&](int j, Stat sum) {
-        if (first + j < params.block_cols) slot[j] = sum;
-      });
-    }
-  };
 
   // float16 ends at 65504, where an error in the last bit of a tiny rho would leave it. A NaN stays one.
   static __device__ __forceinline__ Stat in_range(Stat weight) {

@@ -3,23 +3,20 @@
 #pragma once
 
 #include "accumulator.cuh"
-#include "online.cuh"
 
 namespace contrastive_ops::cuda {
 
-template <class T>
-__device__ __forceinline__ Statistics<T> shuffle_xor(const Statistics<T>& value, int lane_mask) {
-  return {shuffle_xor(value.top, lane_mask), shuffle_xor(value.total, lane_mask)};
-}
+struct Add {
+  template <class T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
 
-// Member by member: choosing between two structs would put both into memory.
+// Values that consist of several numbers bring a shuffle_xor and a `choose` of their own.
 template <class T>
 __device__ __forceinline__ T choose(bool first, T a, T b) {
   return first ? a : b;
-}
-template <class T>
-__device__ __forceinline__ Statistics<T> choose(bool first, const Statistics<T>& a, const Statistics<T>& b) {
-  return {first ? a.top : b.top, first ? a.total : b.total};
 }
 
 // Merges over the lanes that differ in the bits kMask .. kLastMask. Each step exchanges the half of the values that the
@@ -49,9 +46,10 @@ class LineReduction {
   static_assert(Acc::kCols % 8 == 0, "every lane keeps a column of its own");
 
  public:
-  static constexpr int kSharedBytes = shared_bytes<Statistics<Stat>>(kBufferSize);
+  static constexpr int kNumbers = 2;  // that a value may consist of
+  static constexpr int kSharedBytes = shared_bytes<Stat>(kNumbers * kBufferSize);
 
-  __device__ explicit LineReduction(SharedMemory& shared) : buffer_(shared.take<Statistics<Stat>>(kBufferSize)) {}
+  __device__ explicit LineReduction(SharedMemory& shared) : buffer_(shared.take<Stat>(kNumbers * kBufferSize)) {}
 
   // values[n]: of the thread's n-th column, overwritten. Calls finish(column of the tile, value) in one thread per
   // column, the same one every time.
@@ -97,7 +95,7 @@ class LineReduction {
  private:
   template <class Value>
   __device__ __forceinline__ Value* free_buffer() {
-    static_assert(sizeof(Value) <= sizeof(Statistics<Stat>), "the buffer holds statistics");
+    static_assert(sizeof(Value) <= kNumbers * sizeof(Stat), "the buffer holds a value for each line");
     MainLoop::sync();  // all threads are done with the reduction before
     return reinterpret_cast<Value*>(buffer_);
   }
@@ -113,7 +111,7 @@ class LineReduction {
     }
   }
 
-  Statistics<Stat>* buffer_;
+  Stat* buffer_;
 };
 
 }  // namespace contrastive_ops::cuda

@@ -1,0 +1,37 @@
+#include "launch.h"
+#include "mainloop.h"
+#include "reduction/kinds.cuh"
+
+namespace contrastive_ops::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// One thread for each line; the reductions are the second dimension of the grid.
+template <class Stat>
+__global__ void __launch_bounds__(kThreads) merge_slots_kernel(const __grid_constant__ MergeParams params) {
+  const int64_t line = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (line >= params.size) return;
+  const MergedReduction& of = params.reductions[blockIdx.y];
+  with_kind<Stat>(of.kind, [&](auto reduction) {
+    using Reduced = decltype(reduction);
+    typename Reduced::State merged = Reduced::none();
+    for (int slot = 0; slot < params.num_slots; ++slot) {
+      merged = typename Reduced::Merge{}(merged, Reduced::load(of.slots, slot * params.size + line));
+    }
+    static_cast<typename Reduced::Result*>(of.result)[line] = Reduced::finish(merged);
+  });
+}
+
+}  // namespace
+
+void merge_slots(const MergeParams& params, Stream& stream) {
+  const dim3 grid(blocks_along(params.size, kThreads), static_cast<unsigned>(params.num_reductions));
+  if (params.dtype == DType::kFloat64) {
+    launch(merge_slots_kernel<double>, grid, kThreads, 0, stream, params);
+  } else {
+    launch(merge_slots_kernel<float>, grid, kThreads, 0, stream, params);
+  }
+}
+
+}  // namespace contrastive_ops::cuda

@@ -1,0 +1,87 @@
+// Any reductions of a pass, whose kinds are known at run time. Each takes a tile in turn, from the scores in the
+// registers, and merges what it finds of a line with the slot, which one thread of this block alone sees.
+#pragma once
+
+#include "../scores.cuh"
+#include "kinds.cuh"
+#include "stripe.cuh"
+
+namespace contrastive_ops::cuda {
+
+template <class MainLoop>
+class AnyReductions {
+  using Acc = typename MainLoop::Acc;
+  using Stat = typename MainLoop::Stat;
+
+ public:
+  static constexpr int kSharedBytes = 0;
+
+  __device__ __forceinline__ explicit AnyReductions(SharedMemory&) {}
+
+  // `acc`: the scores.
+  __device__ __forceinline__ void take(const Tile& tile, Acc& acc, Stripe<MainLoop>& stripe) const {
+#pragma unroll 1
+    for (int r = 0; r < stripe.params.matrix.num_reductions; ++r) {
+      with_kind<Stat>(stripe.params.matrix.reductions[r].kind,
+                      [&](auto reduction) { take_one<decltype(reduction)>(r, tile, acc, stripe); });
+    }
+  }
+
+ private:
+  template <class Reduced>
+  __device__ __forceinline__ void take_one(int r, const Tile& tile, Acc& acc, Stripe<MainLoop>& stripe) const {
+    using State = typename Reduced::State;
+    const StatisticsParams& params = stripe.params;
+    const Matrix& matrix = params.matrix;
+    const Reduction& of = matrix.reductions[r];
+    const bool may_hold = may_include<MainLoop>(of.relation, tile);
+    PairMask<MainLoop> pairs;
+    if (may_hold) pairs.select(of.relation, stripe.batch, tile, matrix);
+    const Stat factor = of.factor ? load_scalar<Stat>(of.factor) : Stat(1);
+
+    // the first tile of a line writes its slot even if it holds no pair
+    if (params.rows[r].of[0] && (may_hold || stripe.walk.starts_row(tile))) {
+      const int row = thread_row<MainLoop>(tile);
+      State found[Acc::kRows];
+#pragma unroll
+      for (int m = 0; m < Acc::kRows; ++m) {
+        found[m] = Reduced::template of<Acc::kCols>(
+            [&](int n) { return acc.at(m, n) * factor; }, [&](int n) { return pairs(m, n); },
+            compared(of.rows, stripe.batch, matrix.rows.size, row + Acc::row_offset(m)));
+      }
+      const int64_t start = stripe.row_slot() + tile.row_start;
+      stripe.lines.rows(found, typename Reduced::Merge{}, [&](int i, const State& state) {
+        if (tile.row_start + i >= matrix.rows.size) return;
+        merge_into<Reduced>(params.rows[r], start + i, stripe.walk.starts_row(tile), state);
+      });
+    }
+    const bool is_mirrored = stripe.is_mirrored(tile);
+    if (params.cols[r].of[0] && ((may_hold && !is_mirrored) || stripe.walk.starts_col(tile))) {
+      const int col = thread_col<MainLoop>(tile);
+      State found[Acc::kCols];
+#pragma unroll
+      for (int n = 0; n < Acc::kCols; ++n) {
+        found[n] = Reduced::template of<Acc::kRows>(
+            [&](int m) { return acc.at(m, n) * factor; }, [&](int m) { return !is_mirrored && pairs(m, n); },
+            compared(of.cols, stripe.batch, matrix.cols.size, col + Acc::col_offset(n)));
+      }
+      const int64_t start = stripe.col_slot() + tile.col_start;
+      stripe.lines.columns(found, typename Reduced::Merge{}, [&](int j, const State& state) {
+        if (tile.col_start + j >= matrix.cols.size) return;
+        merge_into<Reduced>(params.cols[r], start + j, stripe.walk.starts_col(tile), state);
+      });
+    }
+  }
+
+  static __device__ __forceinline__ Stat compared(const LineValues& lines, int batch, int64_t size, int i) {
+    return lines.compared ? load_line(lines.compared, batch, size, i, Stat(0)) : Stat(0);
+  }
+
+  template <class Reduced>
+  static __device__ __forceinline__ void merge_into(const Slots& slots, int64_t i, bool starts,
+                                                    const typename Reduced::State& found) {
+    Reduced::store(slots, i, starts ? found : typename Reduced::Merge{}(Reduced::load(slots, i), found));
+  }
+};
+
+}  // namespace contrastive_ops::cuda
