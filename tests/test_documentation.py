@@ -68,6 +68,36 @@ def test_a_loss_is_added_by_the_letter(tmp_path):
     assert re.search(r"^28 passed", done.stdout, flags=re.MULTILINE), done.stdout
 
 
+def test_a_reduction_is_added_by_the_letter(tmp_path):
+    """Every step in Python of docs/adding_a_reduction.md is done in a copy of the package, where its example runs."""
+    shutil.copytree(
+        REPOSITORY / "contrastive_ops", tmp_path / "contrastive_ops", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    text = (REPOSITORY / "docs/adding_a_reduction.md").read_text(encoding="utf-8")
+    reduction, kind, import_line, name, entry, example = re.findall(
+        r"^```(?:python)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL
+    )
+    (path,) = re.findall(r"^`(\S+\.py)`:$", text, flags=re.MULTILINE)
+    (tmp_path / path).write_text(reduction)
+    insert(tmp_path / "contrastive_ops/reductions/base.py", after="    COUNT_ABOVE = 3\n", block=kind)
+    package = tmp_path / "contrastive_ops/reductions/__init__.py"
+    insert(package, before="\n__all__", block=import_line)
+    insert(package, after="__all__ = [\n", block=name)
+    package.write_text(package.read_text() + entry)
+    example += (
+        "for backend in ('reference', 'eager'):\n"
+        "    again = reduce(first, second, passed, backend=backend)['others'].rows\n"
+        "    torch.testing.assert_close(again, found['others'].rows)\n"
+        "    print(backend, tuple(again.shape))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "reference (64,)\neager (64,)\n"
+
+
 def insert(path, *, block, before="", after=""):
     text = path.read_text(encoding="utf-8")
     assert text.count(before + after) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from contrastive_ops.leaves import Leaf
 from contrastive_ops.problem import Gradients, Problem, Results
+from contrastive_ops.reductions import ReductionKind
 
 # order shared with `enum DType` in `csrc/types.h`
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -32,6 +33,12 @@ class Wanted(NamedTuple):
         """The gradients of these leaves."""
         names = {leaf.gradient for leaf in leaves}
         return cls._make([*[name in names for name in Gradients._fields], dtype])
+
+
+def missing_reductions(problem: Problem, kinds: Collection[ReductionKind]) -> list[str]:
+    """Why kernels that have these kinds alone cannot solve the problem; empty if they can."""
+    words = [reduction.word for reduction in problem.reductions if reduction.kind not in kinds]
+    return [f"its kernels have no reduction {', '.join(words)}"] if words else []
 
 
 class Backend(Protocol):

@@ -5,17 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.backends.base import Wanted
+from contrastive_ops.backends.base import Wanted, missing_reductions
 from contrastive_ops.backends.cpu import native
 from contrastive_ops.backends.cpu.call import Call
 from contrastive_ops.backends.cpu.memory import Layout, new_state, plan_of, state_layout
 from contrastive_ops.backends.cpu.tiling import Shape
 from contrastive_ops.problem import Gradients, Problem, Results
-from contrastive_ops.reductions import Reduced, Reduction
+from contrastive_ops.reductions import Reduced, Reduction, ReductionKind
 
 
 class CpuBackend:
     name = "cpu"
+    reductions = (
+        ReductionKind.LOG_SUM_EXP,
+        ReductionKind.SCORE_SUM,
+        ReductionKind.LARGEST,
+        ReductionKind.COUNT_ABOVE,
+    )
     summary = "native C++ (AVX-512, AVX2 or portable); O((M+N)*D) memory + budget"
 
     def missing(self) -> str | None:
@@ -26,7 +32,7 @@ class CpuBackend:
         reasons = [] if missing is None else [missing]
         if problem.scale.device.type != "cpu":
             reasons.append(f"tensors must be on the CPU, got {problem.scale.device}")
-        return reasons
+        return reasons + missing_reductions(problem, self.reductions)
 
     def state_bytes(self, problem: Problem) -> int:
         return state_layout(Shape.of(problem)).total
