@@ -70,7 +70,8 @@ inline Coverage coverage(const Relation& relation, const TileRange& tile) {
 }
 
 // A relation ready for lane masks in one tile. Ids are split into lanes of the statistics type's width (two halves
-// for float), so that one comparison serves a whole vector.
+// for float), so that one comparison serves a whole vector. Sweeps take it by value: what they store cannot change it
+// then, and its clauses stay in registers.
 template <class T>
 struct TileMask {
   struct ClauseMask {
@@ -79,7 +80,6 @@ struct TileMask {
     Lane<T>*row_low, *row_high, *col_low, *col_high;
   };
   int count;
-  int64_t cols;
   ClauseMask clauses[kMaxClauses];
 
   static int64_t scratch_lanes(int64_t block_m, int64_t block_n) {
@@ -93,7 +93,7 @@ struct TileMask {
     }
   }
 
-  TileMask(const Relation& relation, const TileRange& tile, Lane<T>* scratch) : count(relation.count), cols(tile.cols) {
+  TileMask(const Relation& relation, const TileRange& tile, Lane<T>* scratch) : count(relation.count) {
     const int64_t padded_cols = (tile.cols + kPanel<T> - 1) / kPanel<T> * kPanel<T>;
     for (int c = 0; c < count; ++c) {
       const Clause& clause = relation.clauses[c];
@@ -118,9 +118,11 @@ struct TileMask {
     }
   }
 
-  // All bits set in the lanes whose pair (row i, column j + lane) of the tile belongs; never in the padding.
+  // All bits set in the lanes whose pair (row i, column j + lane) of the tile belongs; columns of the padding
+  // may look like members.
   CONTRASTIVE_INLINE IVec<T> operator()(int64_t i, int64_t j) const {
-    IVec<T> belongs = iota<T>() < Lane<T>(cols - j);
+    IVec<T> belongs = ~IVec<T>{};
+#pragma GCC unroll 4
     for (int c = 0; c < count; ++c) {
       const ClauseMask& mask = clauses[c];
       IVec<T> equal;

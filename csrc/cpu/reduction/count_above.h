@@ -13,7 +13,7 @@ namespace CONTRASTIVE_ISA {
 //   row_values [rows], col_values [cols padded to kPanel], row_counts, col_counts: null where not wanted;
 //   row_lanes [rows][kLanes] scratch
 template <class T>
-void count_above(const T* tile, int64_t rows, int64_t cols, const TileMask<T>& belongs, T factor, const T* row_values,
+void count_above(const T* tile, int64_t rows, int64_t cols, TileMask<T> belongs, T factor, const T* row_values,
                  const T* col_values, int64_t* row_counts, int64_t* col_counts, Lane<T>* row_lanes) {
   constexpr int W = kPanel<T>, L = kLanes<T>;
   const auto store_lanes = [](Lane<T>* p, IVec<T> v) CONTRASTIVE_LAMBDA_INLINE { std::memcpy(p, &v, sizeof v); };
@@ -21,10 +21,11 @@ void count_above(const T* tile, int64_t rows, int64_t cols, const TileMask<T>& b
   for (int64_t j = 0; j < cols; j += L) {
     const T* column = tile + j / W * W * rows + j % W;
     const Vec<T> col_value = col_values ? load<T>(col_values + j) : Vec<T>{};
+    const IVec<T> present = are_columns<T>(j, cols);
     IVec<T> col = {};
     for (int64_t i = 0; i < rows; ++i) {
       const Vec<T> t = factor * load<T>(column + i * W);
-      const IVec<T> member = belongs(i, j);
+      const IVec<T> member = belongs(i, j) & present;
       col -= member & ~(t <= col_value);  // all bits set is -1
       if (row_values)
         store_lanes(row_lanes + i * L, load_lanes<T>(row_lanes + i * L) - (member & ~(t <= row_values[i])));

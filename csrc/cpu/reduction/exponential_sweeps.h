@@ -10,9 +10,10 @@ namespace CONTRASTIVE_ISA {
 // A line whose sum is below this share of the tile's largest exponential needs a reference of its own.
 constexpr double kSmallestSum = 0x1p-72;
 
-// out_ij = t_ij = factor * s_ij inside the mask, -inf outside. In place where out is the scores.
+// out_ij = t_ij = factor * s_ij inside the mask, -inf outside; what is in the padding is for mask_padding. In place
+// where out is the scores.
 template <class T>
-void mask_scores(const T* scores, int64_t rows, int64_t cols, const TileMask<T>& belongs, T factor, T* out) {
+void mask_scores(const T* scores, int64_t rows, int64_t cols, TileMask<T> belongs, T factor, T* out) {
   constexpr int W = kPanel<T>, L = kLanes<T>;
   const Vec<T> minus_inf = broadcast<T>(T(-__builtin_inf()));
   for (int64_t j = 0; j < cols; j += W)

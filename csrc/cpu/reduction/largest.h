@@ -16,16 +16,17 @@ CONTRASTIVE_INLINE V larger(V top, V x) {
 // top_i = larger(top_i, t_ij) inside the mask.
 //   row_top [rows], col_top [cols]: null where not wanted; row_lanes [rows][kLanes] scratch
 template <class T>
-void raise_largest(const T* tile, int64_t rows, int64_t cols, const TileMask<T>& belongs, T factor, T* row_top,
-                   T* col_top, T* row_lanes) {
+void raise_largest(const T* tile, int64_t rows, int64_t cols, TileMask<T> belongs, T factor, T* row_top, T* col_top,
+                   T* row_lanes) {
   constexpr int W = kPanel<T>, L = kLanes<T>;
   const Vec<T> lowest = broadcast<T>(T(-__builtin_inf()));
   for (int64_t i = 0; i < rows; ++i) store<T>(row_lanes + i * L, lowest);
   for (int64_t j = 0; j < cols; j += L) {
     const T* column = tile + j / W * W * rows + j % W;
+    const IVec<T> present = are_columns<T>(j, cols);
     Vec<T> col = lowest;
     for (int64_t i = 0; i < rows; ++i) {
-      const Vec<T> t = belongs(i, j) ? factor * load<T>(column + i * W) : lowest;
+      const Vec<T> t = belongs(i, j) & present ? factor * load<T>(column + i * W) : lowest;
       col = larger(col, t);
       store<T>(row_lanes + i * L, larger(load<T>(row_lanes + i * L), t));
     }

@@ -112,10 +112,9 @@ struct LogSumExp {
   // tile.own = t_ij of the relation's pairs, -inf elsewhere and in the padding
   static void own_scores(const Reduction& r, const ScoreTile<T>& tile, const Scratch<T>& s) {
     const TileRange& t = tile.range;
-    if (tile.coverage == Coverage::kAll && r.factor == 1 && tile.own == tile.scores)
-      mask_padding<T>(tile.own, t.rows, t.cols);
-    else
+    if (tile.coverage != Coverage::kAll || r.factor != 1 || tile.own != tile.scores)
       mask_scores<T>(tile.scores, t.rows, t.cols, TileMask<T>(r.relation, t, s.ids), T(r.factor), tile.own);
+    mask_padding<T>(tile.own, t.rows, t.cols);
   }
 };
 

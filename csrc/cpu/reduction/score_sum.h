@@ -11,7 +11,7 @@ namespace CONTRASTIVE_ISA {
 // Adds the scores inside the mask to the sums of their lines.
 //   row_sum [rows], col_sum [cols]: null where not wanted; row_lanes [rows][kLanes] scratch
 template <class T>
-void add_scores(const T* tile, int64_t rows, int64_t cols, const TileMask<T>& belongs, double* row_sum, double* col_sum,
+void add_scores(const T* tile, int64_t rows, int64_t cols, TileMask<T> belongs, double* row_sum, double* col_sum,
                 T* row_lanes) {
   constexpr int W = kPanel<T>, L = kLanes<T>;
   for (int64_t i = 0; i < rows * L; ++i) row_lanes[i] = 0;
@@ -25,7 +25,7 @@ void add_scores(const T* tile, int64_t rows, int64_t cols, const TileMask<T>& be
       col0 += s0;
       col1 += s1;
       Vec<T> row = s0 + s1;
-      if (width < W) {
+      if (width < W) {  // padding columns may look like members to the mask
         row = Vec<T>{};
         T lanes[W];
         store<T>(lanes, s0);
@@ -47,7 +47,7 @@ void add_scores(const T* tile, int64_t rows, int64_t cols, const TileMask<T>& be
 
 // dS_ij += factor * (a_i + b_j) inside the mask.   a [rows], b [cols], either may be null
 template <class T>
-void add_upstream(T* ds, int64_t rows, int64_t cols, const TileMask<T>& belongs, T factor, const T* a, const T* b) {
+void add_upstream(T* ds, int64_t rows, int64_t cols, TileMask<T> belongs, T factor, const T* a, const T* b) {
   constexpr int L = kLanes<T>;
   for_each_vector(ds, rows, cols, [&](int64_t i, int64_t j, T* x) CONTRASTIVE_LAMBDA_INLINE {
     Vec<T> add = broadcast<T>(a ? a[i] : T(0));

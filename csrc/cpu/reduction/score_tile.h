@@ -26,6 +26,12 @@ struct ScoreTile {
   T* terms;  // kept: what the only kind that changes scores makes of them, written in forward; null: they come again
 };
 
+// All bits set in the lanes that are columns of the tile, from column j on; the others are padding.
+template <class T>
+CONTRASTIVE_INLINE IVec<T> are_columns(int64_t j, int64_t cols) {
+  return iota<T>() < Lane<T>(cols - j);
+}
+
 // Runs body(start, end) on pieces of a line.
 template <class F>
 void for_each_piece(int threads, int64_t count, F body) {
