@@ -9,6 +9,7 @@ from contrastive_ops.triton_kernels.reduction import (
     load_state,
     merge_states,
     neutral_state,
+    shifted,
     store_state,
     take_tile,
 )
@@ -120,7 +121,7 @@ def reduce_fwd_kernel(
         # the next tile of rows reads what other threads of this program have written
         tl.debug_barrier()
         for r in tl.static_range(len(reductions)):
-            store_state(reductions[r].rows, row_out + rows, rows < num_rows, states[r])
+            store_state(shifted(reductions[r].rows, row_out), rows, rows < num_rows, states[r])
 
 
 @triton.jit(do_not_specialize=["size", "num_slots"])

@@ -112,6 +112,14 @@ def finish_state(kind: tl.constexpr, state):
 
 
 @triton.jit
+def shifted(pointers, offset):
+    found = ()
+    for s in tl.static_range(len(pointers)):
+        found = found + (pointers[s] + offset,)
+    return found
+
+
+@triton.jit
 def load_state(pointers, offsets, mask, neutral):
     state = ()
     for s in tl.static_range(len(pointers)):
