@@ -1,26 +1,17 @@
 #include "launch.h"
 #include "mainloop.h"
-#include "reduction/kinds.cuh"
+#include "reduction/merge.cuh"
 
 namespace contrastive_ops::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256, kMinBlocks = 8;  // all warps of a multiprocessor: it waits for memory
 
 // One thread for each line; the reductions are the second dimension of the grid.
 template <class Stat>
-__global__ void __launch_bounds__(kThreads) merge_slots_kernel(const __grid_constant__ MergeParams params) {
+__global__ void __launch_bounds__(kThreads, kMinBlocks) merge_slots_kernel(const __grid_constant__ MergeParams params) {
   const int64_t line = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (line >= params.size) return;
-  const MergedReduction& of = params.reductions[blockIdx.y];
-  with_kind<Stat>(of.kind, [&](auto reduction) {
-    using Reduced = decltype(reduction);
-    typename Reduced::State merged = Reduced::none();
-    for (int slot = 0; slot < params.num_slots; ++slot) {
-      merged = typename Reduced::Merge{}(merged, Reduced::load(of.slots, slot * params.size + line));
-    }
-    static_cast<typename Reduced::Result*>(of.result)[line] = Reduced::finish(merged);
-  });
+  if (line < params.size) merge_line<Stat>(params.reductions[blockIdx.y], params, line);
 }
 
 }  // namespace

@@ -3,7 +3,8 @@
 #pragma once
 
 #include "../scores.cuh"
-#include "kinds.cuh"
+#include "log_sum_exp.cuh"
+#include "one_number.cuh"
 #include "stripe.cuh"
 
 namespace contrastive_ops::cuda {
@@ -20,16 +21,21 @@ class AnyReductions {
 
   // `acc`: the scores.
   __device__ __forceinline__ void take(const Tile& tile, Acc& acc, Stripe<MainLoop>& stripe) const {
+    const Matrix& matrix = stripe.params.matrix;
 #pragma unroll 1
-    for (int r = 0; r < stripe.params.matrix.num_reductions; ++r) {
-      with_kind<Stat>(stripe.params.matrix.reductions[r].kind,
-                      [&](auto reduction) { take_one<decltype(reduction)>(r, tile, acc, stripe); });
+    for (int r = 0; r < matrix.num_reductions; ++r) {
+      if (matrix.reductions[r].kind == ReductionKind::kLogSumExp) {
+        take_one(LogSumExp<Stat>{}, r, tile, acc, stripe);
+      } else {
+        take_one(OneNumber<Stat>(matrix.reductions[r].kind), r, tile, acc, stripe);
+      }
     }
   }
 
  private:
   template <class Reduced>
-  __device__ __forceinline__ void take_one(int r, const Tile& tile, Acc& acc, Stripe<MainLoop>& stripe) const {
+  __device__ __forceinline__ void take_one(const Reduced& reduced, int r, const Tile& tile, Acc& acc,
+                                           Stripe<MainLoop>& stripe) const {
     using State = typename Reduced::State;
     const StatisticsParams& params = stripe.params;
     const Matrix& matrix = params.matrix;
@@ -45,14 +51,14 @@ class AnyReductions {
       State found[Acc::kRows];
 #pragma unroll
       for (int m = 0; m < Acc::kRows; ++m) {
-        found[m] = Reduced::template of<Acc::kCols>(
+        found[m] = reduced.template of<Acc::kCols>(
             [&](int n) { return acc.at(m, n) * factor; }, [&](int n) { return pairs(m, n); },
             compared(of.rows, stripe.batch, matrix.rows.size, row + Acc::row_offset(m)));
       }
       const int64_t start = stripe.row_slot() + tile.row_start;
-      stripe.lines.rows(found, typename Reduced::Merge{}, [&](int i, const State& state) {
+      stripe.lines.rows(found, reduced, [&](int i, const State& state) {
         if (tile.row_start + i >= matrix.rows.size) return;
-        merge_into<Reduced>(params.rows[r], start + i, stripe.walk.starts_row(tile), state);
+        reduced.merge_into(params.rows[r], start + i, stripe.walk.starts_row(tile), state);
       });
     }
     const bool is_mirrored = stripe.is_mirrored(tile);
@@ -61,26 +67,20 @@ class AnyReductions {
       State found[Acc::kCols];
 #pragma unroll
       for (int n = 0; n < Acc::kCols; ++n) {
-        found[n] = Reduced::template of<Acc::kRows>(
+        found[n] = reduced.template of<Acc::kRows>(
             [&](int m) { return acc.at(m, n) * factor; }, [&](int m) { return !is_mirrored && pairs(m, n); },
             compared(of.cols, stripe.batch, matrix.cols.size, col + Acc::col_offset(n)));
       }
       const int64_t start = stripe.col_slot() + tile.col_start;
-      stripe.lines.columns(found, typename Reduced::Merge{}, [&](int j, const State& state) {
+      stripe.lines.columns(found, reduced, [&](int j, const State& state) {
         if (tile.col_start + j >= matrix.cols.size) return;
-        merge_into<Reduced>(params.cols[r], start + j, stripe.walk.starts_col(tile), state);
+        reduced.merge_into(params.cols[r], start + j, stripe.walk.starts_col(tile), state);
       });
     }
   }
 
   static __device__ __forceinline__ Stat compared(const LineValues& lines, int batch, int64_t size, int i) {
     return lines.compared ? load_line(lines.compared, batch, size, i, Stat(0)) : Stat(0);
-  }
-
-  template <class Reduced>
-  static __device__ __forceinline__ void merge_into(const Slots& slots, int64_t i, bool starts,
-                                                    const typename Reduced::State& found) {
-    Reduced::store(slots, i, starts ? found : typename Reduced::Merge{}(Reduced::load(slots, i), found));
   }
 };
 

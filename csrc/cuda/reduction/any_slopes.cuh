@@ -58,9 +58,8 @@ class AnySlopes {
         }
         constexpr int kBits = 32;
         const int pair = m * Acc::kCols + first;
-        // from the last on: of the usual reductions (usual.h) the same sums in the same order as in UsualSlopes
 #pragma unroll 1
-        for (int r = matrix_.num_reductions - 1; r >= 0; --r) {
+        for (int r = 0; r < matrix_.num_reductions; ++r) {
           const uint32_t pairs = pairs_[(r * kWords + pair / kBits) * kThreads + MainLoop::thread()] >> pair % kBits;
           const Line* const lines = lines_ + r * kLines;
           add_slopes(matrix_.reductions[r], pairs, scores, lines[row + Acc::row(m)], lines + col, first, ds);

@@ -3,33 +3,22 @@
 
 #include <cmath>
 
-#include "slots.cuh"
+#include "../device.cuh"
 
 namespace contrastive_ops::cuda {
 
-struct LargerOrNaN {
-  template <class T>
-  __device__ __forceinline__ T operator()(T a, T b) const {
-    return a > b || a != a ? a : b;
+struct Largest {
+  template <class Stat>
+  static __device__ __forceinline__ Stat none() {
+    return -Stat(INFINITY);
   }
-};
-
-template <class Stat>
-struct Largest : OneNumber<Stat, Stat> {
-  using State = Stat;
-  using Merge = LargerOrNaN;
-  using Result = Stat;
-
-  static __device__ __forceinline__ State none() { return -Stat(INFINITY); }
-
-  template <int kCount, class Score, class Holds>
-  static __device__ __forceinline__ State of(Score score, Holds holds, Stat /*compared*/) {
-    Stat largest = none();
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (holds(i)) largest = LargerOrNaN{}(largest, score(i));
-    }
-    return largest;
+  template <class Stat>
+  static __device__ __forceinline__ Stat of(Stat t, Stat /*compared*/) {
+    return t;
+  }
+  template <class Stat>
+  static __device__ __forceinline__ Stat merge(Stat a, Stat b) {
+    return a > b || a != a ? a : b;
   }
 };
 

@@ -50,13 +50,10 @@ struct MergeExpSums {
 template <class Stat>
 struct LogSumExp {
   using State = ExpSum<Stat>;
-  using Merge = MergeExpSums;
-  using Result = Stat;
 
-  static __device__ __forceinline__ State none() { return State::none(); }
-
+  // Of a thread's pairs: t = score(i) where holds(i).
   template <int kCount, class Score, class Holds>
-  static __device__ __forceinline__ State of(Score score, Holds holds, Stat /*compared*/) {
+  __device__ __forceinline__ State of(Score score, Holds holds, Stat /*compared*/) const {
     const auto t = [&](int i) { return holds(i) ? score(i) : -Stat(INFINITY); };
     Stat top = t(0), total = Stat(0);
 #pragma unroll
@@ -67,6 +64,13 @@ struct LogSumExp {
     return {top, total};
   }
 
+  // Merges.
+  __device__ __forceinline__ State operator()(const State& a, const State& b) const { return MergeExpSums{}(a, b); }
+
+  __device__ __forceinline__ void merge_into(const Slots& slots, int64_t i, bool starts, const State& found) const {
+    store(slots, i, starts ? found : MergeExpSums{}(load(slots, i), found));
+  }
+
   static __device__ __forceinline__ State load(const Slots& slots, int64_t i) {
     return {slot<Stat>(slots, 0)[i], slot<Stat>(slots, 1)[i]};
   }
@@ -75,7 +79,7 @@ struct LogSumExp {
     slot<Stat>(slots, 1)[i] = state.total;
   }
 
-  static __device__ __forceinline__ Result finish(const State& state) {
+  static __device__ __forceinline__ Stat finish(const State& state) {
     return finite_or_zero(state.top) + logarithm(state.total);
   }
 

@@ -97,10 +97,13 @@ class LogSumExpOfStripe {
     ExpSum<Stat> rows[Acc::kRows];
 #pragma unroll
     for (int m = 0; m < Acc::kRows; ++m) rows[m] = {tops_[m], totals_[m]};
-    const int64_t start = stripe.row_slot() + tile.row_start;
     const Slots& slots = stripe.params.rows[kIndex];
+    const int64_t start = stripe.row_slot() + tile.row_start;
+    Stat *tops = slot<Stat>(slots, 0) + start, *totals = slot<Stat>(slots, 1) + start;
     stripe.lines.rows(rows, MergeExpSums{}, [&](int i, const ExpSum<Stat>& row) {
-      if (tile.row_start + i < stripe.params.matrix.rows.size) Reduced::store(slots, start + i, row);
+      if (tile.row_start + i >= stripe.params.matrix.rows.size) return;
+      tops[i] = row.top;
+      totals[i] = row.total;
     });
   }
 

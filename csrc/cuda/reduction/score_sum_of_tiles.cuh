@@ -3,7 +3,7 @@
 #pragma once
 
 #include "../relation.cuh"
-#include "score_sum.cuh"
+#include "slots.cuh"
 #include "stripe.cuh"
 
 namespace contrastive_ops::cuda {

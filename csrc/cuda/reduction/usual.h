@@ -6,7 +6,7 @@
 
 namespace contrastive_ops::cuda {
 
-constexpr int kUsualSum = 0, kUsualLogSumExp = 1, kNumUsual = 2;  // their places among the reductions
+constexpr int kUsualLogSumExp = 0, kUsualSum = 1, kNumUsual = 2;  // their places among the reductions
 
 // Where the usual reductions are in a list that has nothing else.
 struct UsualPlaces {
@@ -44,7 +44,7 @@ inline Matrix with_usual(const Matrix& matrix, const UsualPlaces& places) {
 // Whether the reductions are the usual ones, in their places.
 inline bool is_usual(const Matrix& matrix) {
   const UsualPlaces places(matrix);
-  return places.found && places.of[kUsualSum] == kUsualSum;
+  return places.found && places.of[kUsualLogSumExp] == kUsualLogSumExp && places.of[kUsualSum] == kUsualSum;
 }
 
 // The same work with usual reductions in their places, if it has no others.
