@@ -1,6 +1,6 @@
 """The CUDA kernels on the emulator without Python in between: every order of threads, and every sanitizer.
 
-tests/cuda_kernels_driver.cpp compares every launch with sums in double, over awkward shapes, and prints a checksum of
+tests/cuda_kernels/driver.cpp compares every launch with sums in double, over awkward shapes, and prints a checksum of
 all outputs.
 """
 
@@ -15,7 +15,7 @@ PATHS = ("portable", "hopper")
 
 def driver(build: str) -> Path:
     kernels = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
-    return build_program(build, "cuda_kernels", [*kernels, ROOT / "tests" / "cuda_kernels_driver.cpp"])
+    return build_program(build, "cuda_kernels", [*kernels, ROOT / "tests" / "cuda_kernels" / "driver.cpp"])
 
 
 def checksum(output: str) -> str:
