@@ -227,15 +227,15 @@ def split_functions(code: str) -> Iterator[tuple[str, str]]:
 
 
 def loop_name(loop: str) -> str:
-    """Such as MmaMainLoop<bf16>, with " volume" if the score is; of any other types their names."""
+    """Such as MmaMainLoop<bf16>, with " volume" if the score is, and " any" if the reductions are a list; of any other
+    types their names."""
     found = re.search(r"(Mma|Fma|Wgmma)\w+<(\w+)", loop)
     if not found:
         names = [part.strip() for part in loop.split(", ")]
         return " to ".join(dict.fromkeys(NUMBERS.get(name) or name.rpartition("::")[2] for name in names))
-    if "KeptMainLoop" in loop:
-        return f"KeptMainLoop<{NUMBERS[found[2]]}>"
-    suffix = " volume" * ("VolumeScore" in loop)
-    return f"{found[1]}MainLoop<{NUMBERS[found[2]]}>{suffix}"
+    name = "Kept" if "KeptMainLoop" in loop else found[1]
+    suffix = " volume" * ("VolumeScore" in loop) + " any" * loop.endswith("cuda::Any")
+    return f"{name}MainLoop<{NUMBERS[found[2]]}>{suffix}"
 
 
 def without_spaces(text: str) -> str:

@@ -16,8 +16,8 @@ namespace contrastive_ops::cuda {
 
 template <class Params>
 constexpr int kMinBlocks = 1;
-template <class MainLoop, class Params>
-constexpr int kMinBlocks<Arguments<MainLoop, Params>> = MainLoop::kMinBlocks;
+template <class MainLoop, class Params, class Tag>
+constexpr int kMinBlocks<Arguments<MainLoop, Params, Tag>> = MainLoop::kMinBlocks;
 
 template <class Params>
 void record_launch(int threads, SharedBytes shared, const Params&) {
@@ -50,25 +50,26 @@ int main() {
   for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kFloat16}) {
     const bool is_half = dtype == DType::kBFloat16 || dtype == DType::kFloat16;
     if (!is_half) {
-      merge_partials({dtype, {}, nullptr, nullptr, kSize, 1}, stream);
+      merge_slots({dtype, 1, {}, kSize, 1}, stream);
       add_parts({dtype, nullptr, nullptr, kSize, 1}, stream);
     }
     finish_gradient({dtype, nullptr, nullptr, kSize, nullptr, nullptr}, stream);
     for (const Path path : {Path::kPortable, Path::kHopper}) {
       if (path == Path::kHopper && !is_half) continue;
-      Matrix matrix = {};
-      matrix.dtype = dtype, matrix.batch = 1, matrix.d = kD, matrix.rows = matrix.cols = side;
-      statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, stream);
-      matrix.score.kind = ScoreKind::kVolume, matrix.banks = kMaxBanks;
-      if (path == Path::kPortable) {
-        statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, stream);
-        macro_gradient_bwd(path, {matrix, nullptr, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, stream);
-      }
-      matrix.score.kind = ScoreKind::kDot, matrix.banks = 1;
-      line_sums_bwd(path, {matrix, nullptr, nullptr}, stream);
-      for (const void* kept : {static_cast<const void*>(nullptr), static_cast<const void*>(data)}) {
-        if (kept && path == Path::kHopper) continue;
-        macro_gradient_bwd(path, {matrix, kept, nullptr, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, stream);
+      for (const int num_log_sum_exps :
+           {1, 3}) {  // the usual reductions, and a list of which two blocks fit everywhere
+        Matrix matrix = {};
+        matrix.dtype = dtype, matrix.batch = 1, matrix.d = kD, matrix.rows = matrix.cols = side;
+        matrix.num_reductions = num_log_sum_exps;  // the first of the kinds, that of zeros
+        for (const ScoreKind score : {ScoreKind::kDot, ScoreKind::kVolume}) {
+          if (score == ScoreKind::kVolume && path == Path::kHopper) continue;
+          matrix.score.kind = score, matrix.banks = score == ScoreKind::kDot ? 1 : kMaxBanks;
+          statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, stream);
+          for (const void* kept : {static_cast<const void*>(nullptr), static_cast<const void*>(data)}) {
+            if (kept && (path == Path::kHopper || score == ScoreKind::kVolume)) continue;
+            macro_gradient_bwd(path, {matrix, kept, data, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, stream);
+          }
+        }
       }
       macro_product_bwd(path, {dtype, data, kSize, kSize, kSize, kD, {data, kD, data}, {data, kD, data}}, stream);
     }

@@ -33,7 +33,8 @@ __device__ __forceinline__ void reduce_scatter(Value* values, Merge merge) {
   if constexpr (kMask > kLastMask) reduce_scatter<kMask / 2, kLastMask, kKept>(values, merge);
 }
 
-template <class MainLoop>
+// kNumbers: that a value may consist of.
+template <class MainLoop, int kNumbers>
 class LineReduction {
   using Acc = typename MainLoop::Acc;
   using Stat = typename MainLoop::Stat;
@@ -46,7 +47,6 @@ class LineReduction {
   static_assert(Acc::kCols % 8 == 0, "every lane keeps a column of its own");
 
  public:
-  static constexpr int kNumbers = 2;  // that a value may consist of
   static constexpr int kSharedBytes = shared_bytes<Stat>(kNumbers * kBufferSize);
 
   __device__ explicit LineReduction(SharedMemory& shared) : buffer_(shared.take<Stat>(kNumbers * kBufferSize)) {}
@@ -113,5 +113,8 @@ class LineReduction {
 
   Stat* buffer_;
 };
+
+template <class MainLoop>
+using NumberReduction = LineReduction<MainLoop, 1>;
 
 }  // namespace contrastive_ops::cuda

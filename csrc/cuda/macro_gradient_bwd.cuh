@@ -16,7 +16,9 @@ class MacroGradientEpilogue {
   using Slopes = typename Set::template Slopes<MainLoop>;
 
  public:
-  static constexpr int kSharedBytes = LineReduction<MainLoop>::kSharedBytes + Slopes::kSharedBytes;
+  static int shared_bytes(int num_reductions) {
+    return NumberReduction<MainLoop>::kSharedBytes + Slopes::shared_bytes(num_reductions);
+  }
 
   __device__ __forceinline__ MacroGradientEpilogue(SharedMemory& shared, const MacroGradientParams& params,
                                                    Score& score)
@@ -67,7 +69,7 @@ class MacroGradientEpilogue {
 
   const MacroGradientParams& params_;
   Score& score_;
-  LineReduction<MainLoop> reduction_;
+  NumberReduction<MainLoop> reduction_;
   const Slopes slopes_;
 };
 
@@ -90,10 +92,13 @@ void launch_macro_gradient_bwd_of(const MacroGradientParams& params, const typen
   const dim3 grid(blocks_along(params.block_rows, MainLoop::kBlockM),
                   blocks_along(params.block_cols, MainLoop::kBlockN));
   const Arguments<MainLoop, MacroGradientParams, Set> arguments = {params, operands};
-  constexpr int kWithoutScore = MainLoop::kSharedBytes + MacroGradientEpilogue<MainLoop, Score, Set>::kSharedBytes;
-  const SharedBytes shared_bytes = {kWithoutScore + Score::shared_bytes(params.matrix.banks),
-                                    kWithoutScore + Score::shared_bytes(kMaxBanks)};
-  launch((macro_gradient_bwd_kernel<MainLoop, Score, Set>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
+  const auto shared_bytes = [](int num_reductions, int banks) {
+    return MainLoop::kSharedBytes + MacroGradientEpilogue<MainLoop, Score, Set>::shared_bytes(num_reductions) +
+           Score::shared_bytes(banks);
+  };
+  const SharedBytes shared = {shared_bytes(params.matrix.num_reductions, params.matrix.banks),
+                              shared_bytes(kMaxReductions, kMaxBanks)};
+  launch((macro_gradient_bwd_kernel<MainLoop, Score, Set>), grid, MainLoop::kThreads, shared, stream, arguments);
 }
 
 // `params`: arranged.

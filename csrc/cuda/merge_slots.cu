@@ -5,23 +5,24 @@
 namespace contrastive_ops::cuda {
 namespace {
 
-constexpr int kThreads = 256, kMinBlocks = 8;  // all warps of a multiprocessor: it waits for memory
+constexpr int kMergeThreads = 256, kMergeBlocks = 8;  // all warps of a multiprocessor: it waits for memory
 
 // One thread for each line; the reductions are the second dimension of the grid.
 template <class Stat>
-__global__ void __launch_bounds__(kThreads, kMinBlocks) merge_slots_kernel(const __grid_constant__ MergeParams params) {
-  const int64_t line = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+__global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
+    merge_slots_kernel(const __grid_constant__ MergeParams params) {
+  const int64_t line = int64_t(blockIdx.x) * kMergeThreads + threadIdx.x;
   if (line < params.size) merge_line<Stat>(params.reductions[blockIdx.y], params, line);
 }
 
 }  // namespace
 
 void merge_slots(const MergeParams& params, Stream& stream) {
-  const dim3 grid(blocks_along(params.size, kThreads), static_cast<unsigned>(params.num_reductions));
+  const dim3 grid(blocks_along(params.size, kMergeThreads), static_cast<unsigned>(params.num_reductions));
   if (params.dtype == DType::kFloat64) {
-    launch(merge_slots_kernel<double>, grid, kThreads, 0, stream, params);
+    launch(merge_slots_kernel<double>, grid, kMergeThreads, 0, stream, params);
   } else {
-    launch(merge_slots_kernel<float>, grid, kThreads, 0, stream, params);
+    launch(merge_slots_kernel<float>, grid, kMergeThreads, 0, stream, params);
   }
 }
 

@@ -15,11 +15,11 @@ class StatisticsEpilogue {
   using Reductions = typename Set::template Reductions<MainLoop>;
 
  public:
-  static constexpr int kSharedBytes = LineReduction<MainLoop>::kSharedBytes + Reductions::kSharedBytes;
+  static constexpr int kSharedBytes = LineReduction<MainLoop, 2>::kSharedBytes + Reductions::kSharedBytes;
 
   __device__ __forceinline__ StatisticsEpilogue(SharedMemory& shared, const StatisticsParams& params,
                                                 const StripeWalk<MainLoop>& walk, int batch)
-      : stripe_{params, walk, batch, LineReduction<MainLoop>(shared)},
+      : stripe_{params, walk, batch, LineReduction<MainLoop, 2>(shared)},
         reductions_(shared),
         scale_(load_scalar<Stat>(params.matrix.scale)) {}
 

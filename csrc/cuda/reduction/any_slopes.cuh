@@ -23,15 +23,18 @@ class AnySlopes {
   static_assert(Acc::kCols % kGroup == 0, "their bits lie in one word");
 
  public:
-  static constexpr int kSharedBytes = shared_bytes<Stat>(kLines) + shared_bytes<Line>(kMaxReductions * kLines) +
-                                      shared_bytes<uint32_t>(kMaxReductions * kWords * kThreads);
+  static int shared_bytes(int num_reductions) {
+    return contrastive_ops::cuda::shared_bytes<Stat>(kLines) +
+           contrastive_ops::cuda::shared_bytes<Line>(num_reductions * kLines) +
+           contrastive_ops::cuda::shared_bytes<uint32_t>(num_reductions * kWords * kThreads);
+  }
 
   __device__ __forceinline__ AnySlopes(SharedMemory& shared, const Matrix& matrix, int batch)
       : matrix_(matrix),
         batch_(batch),
         biases_(shared.take<Stat>(kLines)),
-        lines_(shared.take<Line>(kMaxReductions * kLines)),
-        pairs_(shared.take<uint32_t>(kMaxReductions * kWords * kThreads)) {}
+        lines_(shared.take<Line>(matrix.num_reductions * kLines)),
+        pairs_(shared.take<uint32_t>(matrix.num_reductions * kWords * kThreads)) {}
 
   __device__ __forceinline__ Stat unit() const { return matrix_.unit ? load_scalar<Stat>(matrix_.unit) : Stat(1); }
 

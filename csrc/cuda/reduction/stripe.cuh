@@ -12,7 +12,7 @@ struct Stripe {
   const StatisticsParams& params;
   const StripeWalk<MainLoop>& walk;
   const int batch;
-  LineReduction<MainLoop> lines;
+  LineReduction<MainLoop, 2> lines;
 
   // Where this block's slots start.
   __device__ __forceinline__ int64_t row_slot() const {

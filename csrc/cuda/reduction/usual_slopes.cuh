@@ -20,7 +20,7 @@ class UsualSlopes {
   static constexpr int kLines = kBlockM + kBlockN;
 
  public:
-  static constexpr int kSharedBytes = shared_bytes<Line>(kLines);
+  static int shared_bytes(int /*num_reductions*/) { return contrastive_ops::cuda::shared_bytes<Line>(kLines); }
 
   __device__ __forceinline__ UsualSlopes(SharedMemory& shared, const Matrix& matrix, int batch)
       : matrix_(matrix), batch_(batch), lines_(shared.take<Line>(kLines)) {}

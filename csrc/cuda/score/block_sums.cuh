@@ -12,7 +12,7 @@ struct BlockSums {
   using Stat = typename MainLoop::Stat;
 
   const MacroGradientParams& params;
-  LineReduction<MainLoop>& reduction;
+  NumberReduction<MainLoop>& reduction;
   const Tile& tile;
 
   // Null: not wanted.

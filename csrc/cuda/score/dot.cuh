@@ -45,7 +45,7 @@ class DotScore {
   }
 
   template <class Store>
-  __device__ __forceinline__ void finish(const Tile&, Acc&, const MacroGradientParams&, LineReduction<MainLoop>&,
+  __device__ __forceinline__ void finish(const Tile&, Acc&, const MacroGradientParams&, NumberReduction<MainLoop>&,
                                          Store) const {}
 };
 
@@ -68,7 +68,7 @@ class SummedDotScore : public DotScore<MainLoop> {
 
   template <class Store>
   __device__ __forceinline__ void finish(const Tile& tile, Acc& ds, const MacroGradientParams& params,
-                                         LineReduction<MainLoop>& reduction, Store store) const {
+                                         NumberReduction<MainLoop>& reduction, Store store) const {
     const BlockSums<MainLoop> sums = {params, reduction, tile};
     sums.rows(params.sums.row_bias, ds);
     sums.cols(params.sums.col_bias, ds);

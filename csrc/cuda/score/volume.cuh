@@ -80,7 +80,7 @@ class VolumeScore {
   //   drow_term_i = sum_j q_ij / 2     dcol_term_j = sum_i dS_ij rho_ij
   template <class Store>
   __device__ __forceinline__ void finish(const Tile& tile, Acc& ds, const MacroGradientParams& params,
-                                         LineReduction<MainLoop>& reduction, Store store) const {
+                                         NumberReduction<MainLoop>& reduction, Store store) const {
     const BlockSums<MainLoop> sums = {params, reduction, tile};
     sums.rows(params.sums.row_bias, ds);
     sums.cols(params.sums.col_bias, ds);
