@@ -13,10 +13,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.loss_calls import CALLS, Call
 from bench.machine import machine_info
 from bench.shapes import Shape
 from contrastive_ops.testing import make_pairs
+from contrastive_ops.testing.loss_calls import CALLS, Call
 
 
 def main() -> None:

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from bench import REPOSITORY
 from bench.cpu.contestants import MIB
-from bench.cpu.memory import AddedMemory, added_by
 from bench.cpu.peak import fma_peak_meter
 from bench.cpu.timing import Job, alternate
 from bench.shapes import Shape
 from contrastive_ops import gram_loss, gram_nearest, gram_volume
 from contrastive_ops.backends.cpu import release_workspace
+from contrastive_ops.testing.memory import AddedMemory, added_by
 
 TEMPERATURE = 0.07
 ANGLES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)

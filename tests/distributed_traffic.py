@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bench.comm import STRATEGIES, Setting
 from contrastive_ops import distributed
 from contrastive_ops.distributed import collectives
 from contrastive_ops.testing import make_pairs
+from contrastive_ops.testing.traffic import STRATEGIES, Setting
 
 WORLD = 4
 SETTINGS = {

@@ -1,7 +1,7 @@
 """A call of every public function that has a gradient, as a function of N pairs: `CALLS[name](x, y)`, one number each.
 
-Losses are those of `bench.loss_calls`, so that a new one joins by itself; `test_pair_calls.py` asks whether any
-function is missing. Distributed losses run in a group of this process alone (`alone`).
+Losses are those of `contrastive_ops.testing.loss_calls`, so that a new one joins by itself; `test_pair_calls.py` asks
+whether any function is missing. Distributed losses run in a group of this process alone (`alone`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 import contrastive_ops as ops
-from bench.loss_calls import CALLS as LOSS_CALLS
 from contrastive_ops import distributed
 from contrastive_ops.testing import make_pairs
+from contrastive_ops.testing.loss_calls import CALLS as LOSS_CALLS
 
 N, D = 12, 8
 

@@ -5,8 +5,8 @@ import json
 import torch
 import torch.nn.functional as F
 
-from bench.cpu.memory import added_by
 from contrastive_ops import info_nce, private_info_nce
+from contrastive_ops.testing.memory import added_by
 
 M, K, D = 1024, 200, 128
 TEMPERATURE = 0.07

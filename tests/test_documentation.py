@@ -43,7 +43,7 @@ def backend(request):
 
 def test_a_loss_is_added_by_the_letter(tmp_path):
     """Every step of docs/adding_a_loss.md is done in a copy of the repository, whose tests then take the loss up."""
-    for folder in ("contrastive_ops", "tests/objectives", "bench"):
+    for folder in ("contrastive_ops", "tests/objectives"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("test_objectives.py", "test_memory.py", "comparison.py", "dense_losses.py"):
         shutil.copy(REPOSITORY / "tests" / name, tmp_path / "tests" / name)
@@ -57,7 +57,7 @@ def test_a_loss_is_added_by_the_letter(tmp_path):
         (tmp_path / path).write_text(block)
     insert(tmp_path / "contrastive_ops/losses/__init__.py", before="\n__all__", block=import_line)
     insert(tmp_path / "contrastive_ops/losses/__init__.py", after="__all__ = [\n", block=names)
-    insert(tmp_path / "bench/loss_calls.py", after="CALLS = {\n", block=call)
+    insert(tmp_path / "contrastive_ops/testing/loss_calls.py", after="CALLS = {\n", block=call)
 
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "additive_margin or every_loss"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import contrastive_ops
-from bench.loss_calls import CALLS
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
+from contrastive_ops.testing.loss_calls import CALLS
 
 MIB = 1 << 20
 # every tensor of some size is mapped, and unmapped when it dies: glibc would else raise this threshold as it goes and
@@ -22,7 +22,7 @@ RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
 # prints the peak of each loss in turn: the high-water mark starts anew
 SCRIPT = """
 import json, re, sys, torch
-from bench.loss_calls import CALLS
+from contrastive_ops.testing.loss_calls import CALLS
 from contrastive_ops import gram_loss, info_nce
 from contrastive_ops.testing import make_pairs
 

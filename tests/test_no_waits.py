@@ -21,7 +21,6 @@ from objectives import OBJECTIVES
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import contrastive_ops as ops
-from bench.loss_calls import CALLS
 from contrastive_ops import distributed
 from contrastive_ops.backends import BACKENDS
 from contrastive_ops.backends.gpu.backend import GpuBackend
@@ -30,6 +29,7 @@ from contrastive_ops.check import check_scale
 from contrastive_ops.losses import _checks
 from contrastive_ops.losses._checks import check_indices
 from contrastive_ops.testing import Case, make_inputs
+from contrastive_ops.testing.loss_calls import CALLS
 
 N, D = 48, 24
 LOSSES = {name: getattr(ops, name) for name in ops.losses.__all__}

@@ -8,9 +8,9 @@ from comparison import check_loss
 from objectives import OBJECTIVES
 
 import contrastive_ops
-from bench.loss_calls import CALLS
 from contrastive_ops.backends.eager import EagerBackend
 from contrastive_ops.testing import make_pairs
+from contrastive_ops.testing.loss_calls import CALLS
 
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
 

@@ -9,7 +9,7 @@ from pair_calls import NO_GRADIENT, pairs
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import contrastive_ops as ops
-from bench.loss_calls import CALLS
+from contrastive_ops.testing.loss_calls import CALLS
 
 VALUES = (0.5, 0.6, 0.8, 1.1, 1.5)
 NAMES = ("temperature", "logit_scale", "scale", "view_scale")

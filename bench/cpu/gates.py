@@ -16,13 +16,14 @@ from rich.table import Table
 
 from bench.clip_truth import clip_truth
 from bench.cpu.contestants import BUDGETS, MIB, TRAINING
-from bench.cpu.memory import added_peak, can_measure
+from bench.cpu.memory import added_peak
 from bench.cpu.report import NOISY_SPREAD
 from bench.cpu.self_similarity import time_self_similarity
 from bench.cpu.suite import Settings, ShapeResult, run_shape
 from bench.shapes import Shape
 from contrastive_ops import clip_loss
 from contrastive_ops.testing import dense_clip_loss, make_confident_pairs, make_pairs, norm_error, worst_row_error
+from contrastive_ops.testing.memory import can_measure
 
 
 class SpeedGate(NamedTuple):

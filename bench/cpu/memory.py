@@ -1,20 +1,10 @@
-"""Peak resident memory that one step adds, measured in a fresh process: `python -m bench.cpu.memory ours 8192x512`.
-
-The peak (VmHWM) is reset and the resident size read when inputs exist and are touched and libraries are warm; what the
-step adds includes its gradients. Linux only.
-"""
+"""Peak resident memory that one step adds, measured in a fresh process: `python -m bench.cpu.memory ours 8192x512`."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 
@@ -22,20 +12,9 @@ from bench import REPOSITORY
 from bench.cpu.contestants import TRAINING, Inputs, clip_contestants
 from bench.shapes import Shape
 from contrastive_ops.backends.cpu import release_workspace
+from contrastive_ops.testing.memory import AddedMemory, added_by
 
 WARM_UP_ROWS = 32
-
-
-class AddedMemory(NamedTuple):
-    """One step in a fresh process."""
-
-    bytes: int
-    seconds: float  # of that one cold step: for orientation only
-
-
-def can_measure() -> bool:
-    """Whether the system can reset the peak of a process."""
-    return os.access("/proc/self/clear_refs", os.W_OK)
 
 
 def added_peak(
@@ -74,31 +53,6 @@ def _measure_here(contestant_name: str, shape: Shape, mode: str, backend: str | 
         del warm
         release_workspace()
     return added_by(step)
-
-
-def added_by(step: Callable[[], None]) -> AddedMemory:
-    """What a step adds to the peak of this process."""
-    _return_free_memory()
-    before = _status_bytes("VmRSS")
-    with open("/proc/self/clear_refs", "w") as control:
-        control.write("5")  # resets VmHWM to the present size
-    start = time.perf_counter()
-    step()
-    seconds = time.perf_counter() - start
-    return AddedMemory(_status_bytes("VmHWM") - before, seconds)
-
-
-def _return_free_memory() -> None:
-    """Free memory that stays in the process would be reused by the step and hide what it needs."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-    if trim is not None:
-        trim(0)
-
-
-def _status_bytes(name: str) -> int:
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
 def main(arguments: list[str]) -> None:

@@ -11,12 +11,13 @@ import torch
 
 from bench.clip_truth import clip_truth
 from bench.cpu.contestants import FORWARD, MODES, TRAINING, Contestant, Inputs, clip_contestants
-from bench.cpu.memory import added_peak, can_measure
+from bench.cpu.memory import added_peak
 from bench.cpu.peak import PeakMeter
 from bench.cpu.timing import Job, alternate
 from bench.cpu.truth import refuse_wrong
 from bench.machine import available_memory
 from bench.shapes import Shape
+from contrastive_ops.testing.memory import can_measure
 
 MEMORY_LIMIT = 8 << 30  # no contestant may need more than this
 SLOW_FROM_N = 8192  # a step takes longer than a sample must

@@ -3,7 +3,7 @@
 import pytest
 from distributed_traffic import SETTINGS, WORLD, run
 
-from bench.comm import STRATEGIES, Setting, held_bytes, sent_bytes
+from contrastive_ops.testing.traffic import STRATEGIES, Setting, held_bytes, sent_bytes
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
