@@ -27,7 +27,7 @@ demo: $(VENV)/examples.stamp $(VENV)/native.stamp
 	$(RUN) examples/code_search.py --out out/code_search $(ARGS)
 
 test: $(VENV)/test.stamp $(VENV)/native.stamp
-	$(TEST_ENVIRONMENT) $(RUN) -m pytest -n auto $(or $(ARGS),tests)
+	$(TEST_ENVIRONMENT) $(RUN) -m pytest -n auto $(ARGS)
 
 # ARGS='triton-3.6.0 torch-2.8.0' selects
 versions: $(VENV)/test.stamp $(VENV)/native.stamp

@@ -18,7 +18,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["OPENBLAS_CORETYPE"] = "Sandybridge"
 
 import distributed_ranks
-import emulated_cuda
 import pytest
 import torch
 import torch.distributed as dist
@@ -26,11 +25,11 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from contrastive_ops.backends import BACKENDS, cpu
-from contrastive_ops.testing import DTYPES
+from contrastive_ops.testing import DTYPES, emulated_cuda
 
 HAS_TRITON = find_spec("triton") is not None  # it exists for Linux only
 if HAS_TRITON:
-    from triton_interpreter import call_device_functions_directly
+    from contrastive_ops.testing.triton_interpreter import call_device_functions_directly
 
     call_device_functions_directly()
 NO_EMULATOR = emulated_cuda.missing()

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import emulated_cuda
 import torch
 
 from contrastive_ops import diagonal, off_diagonal
 from contrastive_ops.backends import Wanted
 from contrastive_ops.build_problem import build_problem
+from contrastive_ops.testing import emulated_cuda
 
 PROMISED = {(65536, 768): 8.0, (4096, 512): 0.4}  # milliseconds
 REPEATS = 20

@@ -13,9 +13,6 @@ import conftest
 import pytest
 import torch
 from conftest import NO_EMULATOR
-from emulated_cuda import emulated_backend, host_counts
-from emulator_builds import ROOT
-from test_statistics_matrix import CASES, check_case
 from test_volume_statistics import check as check_volumes
 
 from contrastive_ops import clip_loss, info_nce, nt_xent, similarity_statistics, volume_statistics
@@ -26,6 +23,10 @@ from contrastive_ops.backends.gpu import backend as gpu_backend
 from contrastive_ops.backends.gpu import macro
 from contrastive_ops.backends.gpu.gpu_size import GpuSize
 from contrastive_ops.testing import DTYPES, Case, make_pairs, norm_error, tolerance_for
+from contrastive_ops.testing.emulated_cuda import emulated_backend, host_counts
+from contrastive_ops.testing.emulator_builds import ROOT
+from contrastive_ops.testing.matrix import CASES
+from contrastive_ops.testing.verdicts import check_case
 
 HALF = (torch.bfloat16, torch.float16)
 

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from emulator_builds import BUILDS, EMULATOR, ORDERS, build_program, run_program
+from emulator_programs import ORDERS, build_program, run_program
+
+from contrastive_ops.testing.emulator_builds import BUILDS, EMULATOR
 
 # what the builds say
 DEADLOCK = r"deadlock: .*in "

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from emulator_builds import BUILDS, build_program, run_program
+from emulator_programs import build_program, run_program
+
+from contrastive_ops.testing.emulator_builds import BUILDS
 
 SCHEDULES = [("forward", 0), ("reverse", 0), *(("random", seed) for seed in range(4))]
 

@@ -7,7 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from emulator_builds import build_program, cuda_include, run_program
+from emulator_programs import build_program, run_program
+
+from contrastive_ops.testing.emulator_builds import cuda_include
 
 COMPARED = (
     "mma.m16n8k16: fragments of a, b and c",

@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from emulator_builds import BUILDS, ORDERS, ROOT, build_program, run_program
+from emulator_programs import ORDERS, build_program, run_program
+
+from contrastive_ops.testing.emulator_builds import BUILDS, ROOT
 
 PATHS = ("portable", "hopper")
 

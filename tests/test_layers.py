@@ -1,6 +1,7 @@
 """Imports go one way, from losses down to leaves; the kernels know nothing of torch."""
 
 import ast
+import re
 from pathlib import Path
 
 import contrastive_ops
@@ -116,3 +117,17 @@ def test_only_the_distributed_layer_knows_of_ranks():
     for path in PACKAGE.rglob("*.py"):
         if path.relative_to(PACKAGE).parts[0] != "distributed":
             assert "torch.distributed" not in path.read_text(encoding="utf-8"), path
+
+
+def test_tests_and_benchmarks_do_not_know_one_another():
+    """What both need is in contrastive_ops.testing; the tests of the benchmarks lie beside those.
+
+    Scripts inside strings count, too.
+    """
+    tests, bench = (sorted((REPOSITORY / folder).rglob("*.py")) for folder in ("tests", "bench"))
+    of_tests = {path.relative_to(REPOSITORY / "tests").parts[0].removesuffix(".py") for path in tests}
+    for paths, foreign in ((tests, {"bench"}), (bench, of_tests - {"conftest"})):
+        assert len(paths) > 50
+        for path in paths:
+            found = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert foreign.isdisjoint(found), path

@@ -8,10 +8,10 @@ import torch
 from conftest import without_gpu_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_statistics_matrix import check_case, run
 
 from contrastive_ops import clip_loss, info_nce, similarity_statistics
 from contrastive_ops.testing import DTYPES, LAYOUTS, RELATIONS, SELF_RELATIONS, Case, make_pairs, norm_error
+from contrastive_ops.testing.verdicts import check_case, solve
 
 SIZE = st.integers(0, 40) | st.sampled_from([95, 96, 97, 127, 128, 129, 191, 193, 255, 257, 385])
 D = st.integers(1, 40) | st.sampled_from([63, 64, 65, 129])
@@ -46,9 +46,9 @@ def test_any_problem(backend, case, dtype):
 @settings(max_examples=60)
 @given(case=cases(), dtype=st.sampled_from(DTYPES), workspace_bytes=st.integers(0, 1 << 18), threads=st.integers(1, 5))
 def test_any_budget_and_thread_count_give_the_same_bits(case, dtype, workspace_bytes, threads):
-    expected = run(case, dtype, "cpu")
+    expected = solve(case, dtype, "cpu")
     torch.set_num_threads(threads)
-    found = run(case, dtype, "cpu", workspace_bytes=workspace_bytes)
+    found = solve(case, dtype, "cpu", workspace_bytes=workspace_bytes)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from conftest import without_gpu_kernels
-from test_statistics_matrix import run
 
 from contrastive_ops import clip_loss, info_nce, nt_xent, sup_con
 from contrastive_ops.testing import Case, differentiate, make_pairs
+from contrastive_ops.testing.verdicts import solve
 
 # several native tiles in both directions, one and two directions, ids, self-similarity, a batch
 CASES = [
@@ -40,7 +40,7 @@ def assert_same_bits(first, second):
 @without_gpu_kernels
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_run_twice(case, dtype, backend):
-    assert_same_bits(run(case, dtype, backend), run(case, dtype, backend))
+    assert_same_bits(solve(case, dtype, backend), solve(case, dtype, backend))
 
 
 @without_gpu_kernels
@@ -53,9 +53,9 @@ def test_losses_run_twice(backend):
 def test_any_thread_count(case, threads, dtype):
     """Only the native backend promises this: PyTorch's own matmul splits by thread count."""
     torch.set_num_threads(2)
-    expected = run(case, dtype, "cpu")
+    expected = solve(case, dtype, "cpu")
     torch.set_num_threads(threads)
-    assert_same_bits(run(case, dtype, "cpu"), expected)
+    assert_same_bits(solve(case, dtype, "cpu"), expected)
 
 
 @pytest.mark.parametrize("threads", [1, 3, 4])
@@ -70,13 +70,13 @@ def test_losses_for_any_thread_count(threads):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_any_workspace_budget(case, workspace_bytes, dtype):
     """A tile that was kept and one that is recomputed hold the same bits."""
-    assert_same_bits(run(case, dtype, "cpu", workspace_bytes=workspace_bytes), run(case, dtype, "cpu"))
+    assert_same_bits(solve(case, dtype, "cpu", workspace_bytes=workspace_bytes), solve(case, dtype, "cpu"))
 
 
 def test_layout_does_not_change_the_bits(dtype):
     """Tiles are packed first, so strides decide nothing in the native backend."""
     results = [
-        run(Case("off_diagonal", (500, 900, 40), layout=layout), dtype, "cpu")
+        solve(Case("off_diagonal", (500, 900, 40), layout=layout), dtype, "cpu")
         for layout in ("contiguous", "sliced", "transposed")
     ]
     assert_same_bits(results[0], results[1])

@@ -14,7 +14,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_statistics_matrix import check_case, run
 from test_volume_statistics import check as check_volumes
 
 from contrastive_ops import (
@@ -37,6 +36,7 @@ from contrastive_ops.testing import (
     norm_error,
     tolerance_for,
 )
+from contrastive_ops.testing.verdicts import check_case, solve
 
 pytest.importorskip("triton", reason="triton exists for Linux only")
 
@@ -137,7 +137,7 @@ def test_any_problem(relation, m, n, d, layout, batch, biases, directions, dtype
 @pytest.mark.parametrize("relation", ["off_diagonal", "few_ids", "self_sup_con"])
 def test_run_twice(relation, dtype):
     case = Case(relation, (200, 200, 40), row_bias=True, col_bias=True)
-    first, second = run(case, dtype, "triton"), run(case, dtype, "triton")
+    first, second = solve(case, dtype, "triton"), solve(case, dtype, "triton")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

@@ -100,4 +100,4 @@ def dense_results(inputs: Inputs, case: Case, dtype: torch.dtype) -> Dense:
     if inputs.positives is not None:
         positive = scores.detach().masked_fill(~inputs.positives.mask, 0.0)
         sizes |= {"row_sum": positive.norm(dim=-1), "col_sum": positive.norm(dim=-2)}
-    return Dense({**values, **grads}, sizes)
+    return Dense({name: value.detach() for name, value in {**values, **grads}.items()}, sizes)

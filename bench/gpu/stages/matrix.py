@@ -1,4 +1,4 @@
-"""The statistics matrix of the tests on a device: the same cases, truth and bounds, with the tensors moved there.
+"""The statistics matrix of the tests on a device: the same cases, truths and bounds; tensors travel there and back.
 
 The cases of a dtype come in an order that spreads over all relations, shapes and options: as many as time allows are a
 sample of all.
@@ -7,14 +7,11 @@ sample of all.
 from __future__ import annotations
 
 import dataclasses
-import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -22,17 +19,17 @@ from torch import Tensor
 from bench.gpu.case import Case, Row, Setting, Skipped
 from bench.gpu.journal import OK, WRONG
 from bench.gpu.machine import refusals
-from bench.gpu.rehearsal import tests_importable
 from bench.gpu.verdict import same_bits
 from contrastive_ops import similarity_statistics
 from contrastive_ops.ops.statistics import Statistics
 from contrastive_ops.relations import Relation
-from contrastive_ops.testing import norm_error
+from contrastive_ops.testing import Case as Problem
+from contrastive_ops.testing.matrix import CASES
+from contrastive_ops.testing.verdicts import bounds, solve
 
 
 def cases(setting: Setting, backend: str, dtype: str) -> list[Case]:
-    with _matrix_on(setting.device) as matrix:
-        names = {str(case): case for case in matrix.CASES}
+    names = {str(case): case for case in CASES}
     return [
         Case(
             {"what": name, "dtype": dtype, "backend": backend},
@@ -42,53 +39,18 @@ def cases(setting: Setting, backend: str, dtype: str) -> list[Case]:
     ]
 
 
-def _check(setting: Setting, case: Any, dtype: torch.dtype, backend: str) -> Row:
+def _check(setting: Setting, case: Problem, dtype: torch.dtype, backend: str) -> Row:
     """Right, and the same bits in a second run."""
     if reasons := refusals(backend, setting.device):
         raise Skipped("; ".join(reasons))
-    kept: dict[str, Any] = {}
-
-    def keeping(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            result = function(*args)
-            kept.setdefault(key, result)  # the truth is the first dense result, in float64
-            return result
-
-        return call
-
-    with ExitStack() as stack:
-        matrix = stack.enter_context(_matrix_on(setting.device))
-        stack.enter_context(_poisoned_memory())
-        stack.enter_context(mock.patch.object(matrix, "run", keeping("results", matrix.run)))
-        stack.enter_context(mock.patch.object(matrix, "dense_results", keeping("truth", matrix.dense_results)))
-        wrong = None
-        try:
-            matrix.check_case(case, dtype, backend)
-        except AssertionError as error:
-            if kept.keys() < {"results", "truth"}:
-                raise  # one of the library's own
-            wrong = (str(error).splitlines() or ["out of bounds"])[0]
-        again = matrix.run(case, dtype, backend)
-    truth = kept["truth"]
-    errors = {
-        f"error_{key}": norm_error(kept["results"][key], true, truth.sizes.get(key))
-        for key, true in truth.results.items()
-        if key in kept["results"]
-    }
-    if wrong is None and not all(same_bits(again[key], value) for key, value in kept["results"].items()):
+    with _poisoned_memory():
+        results, again = (solve(case, dtype, backend, statistics_of=_on_device(setting.device)) for _ in range(2))
+        found = bounds(results, case, dtype, backend)
+    errors = {f"error_{bound.what}": bound.error for bound in found if bound.what in results}
+    wrong = next((f"{x.what}: {x.error} against {x.allowed}" for x in found if not x.holds), None)
+    if wrong is None and not all(same_bits(again[key], value) for key, value in results.items()):
         wrong = "not the same bits in a second run"
     return errors | ({"verdict": OK} if wrong is None else {"verdict": WRONG, "why": wrong})
-
-
-@contextmanager
-def _matrix_on(device: torch.device) -> Iterator[ModuleType]:
-    """tests/test_statistics_matrix.py with its problems solved on `device`; truth and comparison stay on the CPU."""
-    # the tests' conftest would choose Triton's interpreter for the whole process
-    stand_in = SimpleNamespace(AVAILABLE_BACKENDS=[], SLOW_BACKENDS=())
-    with tests_importable(), mock.patch.dict(sys.modules, {"conftest": stand_in}):
-        import test_statistics_matrix as matrix
-    with mock.patch.object(matrix, "similarity_statistics", _on_device(device)):
-        yield matrix
 
 
 @contextmanager

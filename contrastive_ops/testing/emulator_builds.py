@@ -1,5 +1,7 @@
-"""Programs and modules of CUDA C++ on the emulator, plain and with each sanitizer, built by ninja below
-build/cuda_emulator."""
+"""Programs and modules of CUDA C++ on the emulator of tests/cuda_emulator, plain and with each sanitizer, built by
+ninja below build/cuda_emulator. Of a checkout: neither the emulator nor the kernels' sources are installed."""
+
+from __future__ import annotations
 
 import fcntl
 import functools
@@ -12,13 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 EMULATOR = ROOT / "tests" / "cuda_emulator"
 HOST = [ROOT / "csrc" / "cuda" / name for name in ("launch_kernel.cu", "stream.cu")]  # without kernels
 OUTPUT = ROOT / "build" / "cuda_emulator"
-ORDERS = ("forward", "reverse", "random")
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 
@@ -69,6 +68,8 @@ def cuda_include() -> Path | None:
 def reason_to_skip(build: str) -> str | None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return "the emulator's fibers are written for Linux on x86-64"
+    if not EMULATOR.exists():
+        return f"{ROOT} is not a checkout"
     if cuda_include() is None:
         return "no CUDA headers: set CUDA_HOME"
     compiler = BUILDS[build].compiler
@@ -85,13 +86,6 @@ def reason_to_skip(build: str) -> str | None:
     finally:
         empty.unlink(missing_ok=True)
     return None
-
-
-def build_program(build: str, name: str, sources: Sequence[Path]) -> Path:
-    """The program `name` of these sources (.cpp or .cu) and the emulator; skips the test where it can't be built."""
-    if reason := reason_to_skip(build):
-        pytest.skip(reason)
-    return build_from(build, name, dict.fromkeys(sources, ()), BUILDS[build].flags)
 
 
 def build_from(build: str, name: str, sources: Mapping[Path, Sequence[str]], link_flags: Sequence[str]) -> Path:
@@ -121,23 +115,3 @@ def build_from(build: str, name: str, sources: Mapping[Path, Sequence[str]], lin
         made = subprocess.run(ninja, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     return folder / name
-
-
-def run_program(
-    program: Path, *arguments: object, order: str = "forward", seed: int = 0, statistics: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """Runs what build_program has made, stderr in stdout. `statistics`: of bank conflicts, a line per launch."""
-    environment = {**os.environ, **BUILDS[program.parent.name].environment}
-    environment |= {"CUDA_EMULATOR_ORDER": order, "CUDA_EMULATOR_SEED": str(seed)}
-    if statistics:
-        environment["CUDA_EMULATOR_STATS"] = "1"
-    return subprocess.run(
-        [program, *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=600,
-        check=False,
-    )

@@ -9,10 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import emulated_cuda
 import pytest
 import torch
-from test_statistics_matrix import CASES
 
 from bench.gpu import journal
 from bench.gpu.case import Setting
@@ -25,10 +23,12 @@ from bench.gpu.stages.counters import parse
 from bench.gpu.verdict import compare
 from contrastive_ops import similarity_statistics
 from contrastive_ops.ops.statistics import Statistics
-from contrastive_ops.testing import norm_error
+from contrastive_ops.testing import emulated_cuda, norm_error
+from contrastive_ops.testing.matrix import CASES
 
-TESTS = Path(__file__).parent
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(HERE)])}
 
 
 def trouble(name, seconds, *kinds):
@@ -54,7 +54,7 @@ def test_a_rehearsal_gives_numbers_and_verdicts(tmp_path):
     pytest.importorskip("triton")
     chosen = "smoke-triton-tiny,smoke-cuda,steps,kernels"
     command = [sys.executable, "-m", "bench.gpu_day", "--device", "cpu", "--budget", "290", "--only", chosen]
-    done = subprocess.run([*command, "--out", str(tmp_path)], cwd=TESTS.parent, capture_output=True, text=True)
+    done = subprocess.run([*command, "--out", str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [row for row in journal.read(tmp_path) if journal.is_result(row)]
     assert all(math.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))
@@ -136,7 +136,7 @@ def test_a_killed_run_leaves_a_report_and_no_process(by, tmp_path):
         "run_stages(Path(sys.argv[1]), (trouble('hangs', 8, 'right', 'hangs'),))"
     )
     environment = os.environ | ENVIRONMENT
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment, cwd=TESTS)
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment, cwd=HERE)
     report = tmp_path / REPORT
     wait_for(lambda: report.exists() and "| right | 0 |" in report.read_text())
     process.send_signal(by)
@@ -209,7 +209,7 @@ def test_the_matrix_is_spread_and_judged(monkeypatch):
 
 
 def test_a_bare_machine_is_enough():
-    """torch, triton, numpy and the standard library; the tests' matrix alone needs pytest."""
+    """torch, triton, numpy and the standard library."""
     script = (
         "import sys\n"
         "for name in ('rich', 'matplotlib', 'pytest', 'hypothesis', 'filelock', 'tqdm', 'sklearn'):\n"
@@ -222,7 +222,7 @@ def test_a_bare_machine_is_enough():
         "        assert callable(getattr(import_module(module), name))\n"
         "import bench.gpu.process, bench.gpu.small_step\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=TESTS.parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

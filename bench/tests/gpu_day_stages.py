@@ -1,4 +1,4 @@
-"""Stages for tests/test_gpu_day.py: right, wrong, and in every kind of trouble."""
+"""Stages for test_gpu_day.py: right, wrong, and in every kind of trouble."""
 
 import os
 import time

@@ -10,9 +10,8 @@ import importlib.util
 import sysconfig
 from types import ModuleType
 
-from emulator_builds import ROOT, build_from, reason_to_skip
-
 from contrastive_ops.backends.cuda import CudaBackend
+from contrastive_ops.testing.emulator_builds import ROOT, build_from, reason_to_skip
 
 MODULE = "_cuda_emulated"
 
@@ -47,10 +46,11 @@ def emulated_backend(module: ModuleType, *, has_hopper: bool) -> CudaBackend:
 class HostCounts(ctypes.Structure):
     """CudaEmulatorCounts in cuda_emulator/host.h: what the host code asked of its runtime so far."""
 
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("launches", "allowances", "fills", "tensor_maps"))
+    NAMES = ("launches", "allowances", "fills", "tensor_maps")
+    _fields_ = tuple((name, ctypes.c_int64) for name in NAMES)
 
     def __sub__(self, before: HostCounts) -> HostCounts:
-        return HostCounts(*(getattr(self, name) - getattr(before, name) for name, _ in self._fields_))
+        return HostCounts(*(getattr(self, name) - getattr(before, name) for name in self.NAMES))
 
 
 def host_counts(module: ModuleType) -> HostCounts:
