@@ -2,6 +2,7 @@
 
     python tests/triton_compiled.py sm_90                 every case of the tile table on one architecture
     python tests/triton_compiled.py sm_90 --json          the same for programs
+    python tests/triton_compiled.py sm_90 --json --known SEED      an eighth, by the seed, and what is new
     python tests/triton_compiled.py sm_90 --only 'gradient.*D=512' --tile 128,128,0,4,2     another tile
     python tests/triton_compiled.py --write-baseline      tests/triton_registers.json
     python tests/triton_compiled.py --markdown            the table of docs/triton_kernels.md
@@ -27,9 +28,11 @@ from typing import Any, NamedTuple
 os.environ.pop("TRITON_INTERPRET", None)  # read by triton when it is imported: an interpreted kernel has no code
 
 import triton
+from sampled import is_sampled
 from sass import Instruction, main_loop, matching, parse_sass, run_tool
 from triton.runtime import driver
 from triton_cases import ARCHITECTURES, FORMATS, VARIANTS, Architecture, Case, FakeDriver, build_launch, cases
+from triton_digest import digest
 
 from contrastive_ops.backends.triton import tiles
 
@@ -60,6 +63,11 @@ class Figures(NamedTuple):
     fma: int  # multiply-adds of the plain cores in the main loop
     async_loads: int  # from global to shared memory, in the whole kernel
     loop: int  # instructions of the main loop
+    digest: str  # of what the compiler was given
+
+
+def digest_of(case: Case) -> str:
+    return digest(build_launch(case), ARCHITECTURES[case.arch].target)
 
 
 def compile_case(case: Case) -> Figures:
@@ -75,7 +83,7 @@ def compile_case(case: Case) -> Figures:
     # later instructions take no tile of less than 64 rows
     tensor = arch.tensor if launch.arguments.get("BLOCK_M", 0) >= SMALLEST_WGMMA else "[HD]MMA|v_mfma"
     counted = count(instructions, arch._replace(tensor=tensor))
-    return Figures("x".join(map(str, sizes)), launch.warps, launch.stages, *usage, *counted)
+    return Figures("x".join(map(str, sizes)), launch.warps, launch.stages, *usage, *counted, digest_of(case))
 
 
 # what came out
@@ -126,15 +134,24 @@ def parse_amd(code: str) -> list[Instruction]:
 # the command
 
 
+def known_figures(seed: str) -> dict[str, Figures]:
+    """Of the baseline, without the sample."""
+    figures = json.loads(BASELINE.read_text())["figures"]
+    return {key: Figures(*values) for key, values in figures.items() if not is_sampled(key, seed)}
+
+
 def compile_all(arch: str, options: argparse.Namespace) -> dict[str, Figures]:
     found = {}
+    known = {} if options.known is None else known_figures(options.known)
     for case in cases(arch, everything=options.everything):
         if options.only is None or re.search(options.only, str(case)):
             if options.tile is not None:
                 precision = FORMATS[case.numbers][0]
                 tile = tiles.Tile(*map(int, options.tile.split(",")))
                 tiles.TABLE[case.kernel][(arch, precision)] = (tiles.Row(case.d, tile, case.banks),)
-            found[str(case)] = compile_case(case)
+            figures = known.get(str(case))
+            unchanged = figures is not None and figures.digest == digest_of(case)
+            found[str(case)] = figures if unchanged else compile_case(case)
             if not options.json:
                 print(describe(case, found[str(case)]), flush=True)
     return found
@@ -160,12 +177,9 @@ def compile_in_processes(archs: Iterable[str]) -> dict[str, Figures]:
 
 
 def write_baseline(found: dict[str, Figures]) -> None:
-    baseline = {
-        "triton": triton.__version__,
-        "registers": {key: f.registers for key, f in found.items()},
-        "scalar_spills": {key: f.scalar_spills for key, f in found.items() if f.scalar_spills},
-    }
-    BASELINE.write_text(json.dumps(baseline, indent=1) + "\n")
+    lines = [f" {json.dumps(key)}: {json.dumps(figures)}" for key, figures in found.items()]
+    head = json.dumps({"triton": triton.__version__, "fields": Figures._fields})[:-1]
+    BASELINE.write_text(head + ', "figures": {\n' + ",\n".join(lines) + "\n}}\n")
 
 
 def markdown(found: dict[str, Figures]) -> str:
@@ -198,6 +212,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", metavar="REGEX", help="cases whose name holds it")
     parser.add_argument("--tile", metavar="M,N,D,WARPS,STAGES", help="instead of that of the table")
+    parser.add_argument("--known", metavar="SEED", help="take the baseline's figures where nothing changed, see above")
     parser.add_argument("--everything", action="store_true", help="every format and variant")
     parser.add_argument("--write-baseline", action="store_true")
     parser.add_argument("--markdown", action="store_true")
