@@ -40,12 +40,11 @@ int main(int count, char** arguments) {
   const bool hopper = count > 2 && std::strcmp(arguments[2], "hopper") == 0;
   const Path path = hopper ? Path::kHopper : Path::kPortable;
   const std::vector<Case> cases = make_cases(full, hopper);
+  // the others are the same code with other conversions, which a sanitizer does not see
   run<__nv_bfloat16>("bfloat16", DType::kBFloat16, path, cases);
-  run<__half>("float16", DType::kFloat16, path, cases);
-  if (!hopper) {
-    run<float>("float32", DType::kFloat32, path, cases);
-    run<double>("float64", DType::kFloat64, path, cases);
-  }
+  if (!hopper) run<float>("float32", DType::kFloat32, path, cases);
+  if (full) run<__half>("float16", DType::kFloat16, path, cases);
+  if (full && !hopper) run<double>("float64", DType::kFloat64, path, cases);
   std::printf("checksum %016llx\n%s\n", static_cast<unsigned long long>(checksum), failed ? "FAILED" : "passed");
   return failed;
 }
