@@ -46,7 +46,18 @@ SLOW_BACKENDS = ("triton", "cuda")
 without_gpu_kernels = pytest.mark.parametrize(
     "backend", [name for name in AVAILABLE_BACKENDS if name not in SLOW_BACKENDS]
 )
-SLOW_COMBINATIONS = 16
+SLOW_COMBINATIONS = 4  # of a test of losses, of which a backend sees statistics alone
+SLOW_COMBINATIONS_OF_STATISTICS = 16
+OF_STATISTICS = (
+    "test_backward.py",
+    "test_confident_pairs.py",
+    "test_extreme_scales.py",
+    "test_gradcheck.py",
+    "test_nan_containment.py",
+    "test_opcheck.py",
+    "test_row_cross_entropy.py",
+    "test_volume_statistics.py",
+)
 # these compile for minutes: they come first, so that no worker is left alone with them at the end
 COMPILING = (
     "test_cuda_kernels.py",
@@ -67,12 +78,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             slow.setdefault((item.nodeid.partition("[")[0], backend), []).append(item)
     dropped = set()
     for combinations in slow.values():
-        combinations.sort(key=lambda item: zlib.crc32(item.name.encode()))
-        dropped.update(combinations[SLOW_COMBINATIONS:])
+        of_statistics = combinations[0].path.name in OF_STATISTICS
+        kept = spread(combinations, SLOW_COMBINATIONS_OF_STATISTICS if of_statistics else SLOW_COMBINATIONS)
+        dropped.update(set(combinations) - set(kept))
     if dropped:
         config.hook.pytest_deselected(items=list(dropped))
         items[:] = [item for item in items if item not in dropped]
     items.sort(key=lambda item: item.path.name not in COMPILING)
+
+
+def spread(items: list[Any], count: int) -> list[Any]:
+    """So many of a test's combinations, each with as many values of parameters as may be that none before had."""
+    waiting = sorted(items, key=lambda item: zlib.crc32(item.name.encode()))
+    chosen: list[Any] = []
+    seen: set[tuple[str, int]] = set()
+    while waiting and len(chosen) < count:
+        best = max(waiting, key=lambda item: len(item.callspec.indices.items() - seen))
+        waiting.remove(best)
+        chosen.append(best)
+        seen |= best.callspec.indices.items()
+    return chosen
 
 
 settings.register_profile(

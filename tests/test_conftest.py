@@ -1,7 +1,11 @@
 """The fixtures do what the other tests rely on."""
 
+from itertools import product
+from types import SimpleNamespace
+
 import pytest
 import torch
+from conftest import spread
 
 from contrastive_ops import similarity_statistics
 from contrastive_ops.backends import BACKENDS, cpu
@@ -34,3 +38,13 @@ def test_all_three_backends_are_there_and_work():
     for name in BACKENDS:
         lse = similarity_statistics(x, x.clone(), backend=name).row_lse
         torch.testing.assert_close(lse, torch.full((3,), 1.551445), rtol=1e-6, atol=0)
+
+
+def test_a_few_combinations_have_every_value():
+    def combination(dtype, reduction, size):
+        indices = {"dtype": dtype, "reduction": reduction, "size": size}
+        return SimpleNamespace(name=str(indices), callspec=SimpleNamespace(indices=indices))
+
+    found = spread([combination(*values) for values in product(range(4), range(3), range(2))], 4)
+    for name, values in (("dtype", 4), ("reduction", 3), ("size", 2)):
+        assert {item.callspec.indices[name] for item in found} == set(range(values))

@@ -25,7 +25,7 @@ from contrastive_ops.backends.gpu.gpu_size import GpuSize
 from contrastive_ops.testing import DTYPES, Case, make_pairs, norm_error, tolerance_for
 from contrastive_ops.testing.emulated_cuda import emulated_backend, host_counts
 from contrastive_ops.testing.emulator_builds import ROOT
-from contrastive_ops.testing.matrix import CASES
+from contrastive_ops.testing.matrix import CASES, is_large
 from contrastive_ops.testing.verdicts import check_case
 
 HALF = (torch.bfloat16, torch.float16)
@@ -75,9 +75,9 @@ class Recording:
 
 
 @on_emulator
-@pytest.mark.parametrize("case", CASES[::4], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES[::4] if not is_large(case)], ids=str)
 def test_hopper_path(case, hopper):
-    """Every fourth case of the shared matrix, in turn in both half types."""
+    """Every fourth case of the shared matrix, in turn in both half types; none is there to cross native tiles."""
     check_case(case, HALF[CASES.index(case) // 4 % 2], "cuda")
 
 

@@ -12,7 +12,7 @@ CASES = [
     Case("off_diagonal", (5, 7, 3), rows=False),
     Case("few_ids", (5, 7, 3), batch=2, row_bias=True, col_bias=True),
     Case("self_sup_con", (6, 6, 3), row_bias=True, col_bias=True),
-    Case("off_diagonal", (400, 300, 8)),
+    Case("off_diagonal", (200, 150, 8)),  # more scores than the workspace holds
     Case("off_diagonal", (0, 4, 3)),
 ]
 
@@ -50,7 +50,7 @@ def test_operators(case, dtype, backend):
         sum(value.sum() for value in statistics if value is not None).backward()
     names = [function.name() for function, _ in recorder.calls]
     assert names == ["contrastive_ops::reduce", "contrastive_ops::reduce_backward"]
-    check_calls(recorder, dtype)
+    check_calls(recorder, dtype, backend)
 
 
 @pytest.mark.parametrize("count, shape", [(1, (4, 3)), (2, (5, 6)), (3, (0, 4)), (2, (2, 3, 6))], ids=str)
@@ -65,13 +65,13 @@ def test_operators_of_volumes(count, shape, dtype, backend):
         "similarity_statistics",
         "similarity_statistics_backward",
     }
-    check_calls(recorder, dtype)
+    check_calls(recorder, dtype, backend)
 
 
-def check_calls(recorder, dtype):
+def check_calls(recorder, dtype, backend):
     for function, args in recorder.calls:
         detached = torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, args)
         # the autograd formula is an autograd.Function around the operators, so there is none to test on them
         opcheck(function, detached, test_utils=("test_schema", "test_faketensor"))
-        if dtype == torch.float32:
+        if dtype == torch.float32 and backend == "cpu":  # what is traced are fakes, which know no backend
             opcheck(function, detached, test_utils="test_aot_dispatch_dynamic")
