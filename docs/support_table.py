@@ -51,7 +51,7 @@ def _dtypes(backend: Backend, device: str) -> str:
 
 def _problem(device: str, dtype: torch.dtype) -> Problem:
     queries, keys = (torch.empty((8, 4), device=device, dtype=dtype) for _ in range(2))
-    return build_problem(queries, keys, statistics_reductions(None, None, columns=True))
+    return build_problem(queries, keys, statistics_reductions(None, None, columns=True)).with_batch()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ import torch.distributed as dist
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from contrastive_ops.backends import BACKENDS, cpu
+from contrastive_ops.backends import BACKENDS
+from contrastive_ops.backends.cpu import native
 from contrastive_ops.testing import DTYPES, emulated_cuda
 
 HAS_TRITON = find_spec("triton") is not None  # it exists for Linux only
@@ -131,14 +132,14 @@ def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = True
-    new_block = cpu._new_block
+    new_block = native.new_block
 
     def poisoned_block(size: int) -> object:
         block = new_block(size)
         torch.frombuffer(block, dtype=torch.uint8).fill_(255)
         return block
 
-    monkeypatch.setattr(cpu, "_new_block", poisoned_block)
+    monkeypatch.setattr(native, "new_block", poisoned_block)
     yield
     torch.use_deterministic_algorithms(before[0])
     torch.utils.deterministic.fill_uninitialized_memory = before[1]

@@ -8,7 +8,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from contrastive_ops import backends
-from contrastive_ops.backends import BACKENDS, cpu, select_backend
+from contrastive_ops.backends import BACKENDS, select_backend
+from contrastive_ops.backends.cpu import native
 from contrastive_ops.backends.cuda import CudaBackend
 from contrastive_ops.backends.triton import TritonBackend
 from contrastive_ops.backends.triton import backend as triton_backend
@@ -21,7 +22,7 @@ CUDA_BUILT, CUDA_NOT_BUILT = CudaBackend(module=SimpleNamespace(CODES=[])), Cuda
 def problem_on(device):
     with FakeTensorMode():
         queries, keys = (torch.empty((8, 4), device=device) for _ in range(2))
-        return build_problem(queries, keys, statistics_reductions(None, None, columns=True))
+        return build_problem(queries, keys, statistics_reductions(None, None, columns=True)).with_batch()
 
 
 def chosen(device):
@@ -98,7 +99,7 @@ def test_no_headers_for_the_launcher(monkeypatch, tmp_path):
 def test_cpu_kernels_that_are_missing_are_missed(monkeypatch):
     assert chosen("cpu") == ("cpu", [])
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(cpu, "_IMPORT_ERROR", ImportError("no _native"))
+    monkeypatch.setattr(native, "IMPORT_ERROR", ImportError("no _native"))
     name, (warning,) = chosen("cpu")
     assert name == "eager" and "the native extension is not built" in warning and "(no _native)" in warning
 

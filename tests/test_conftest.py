@@ -8,7 +8,8 @@ import torch
 from conftest import spread
 
 from contrastive_ops import similarity_statistics
-from contrastive_ops.backends import BACKENDS, cpu
+from contrastive_ops.backends import BACKENDS
+from contrastive_ops.backends.cpu.memory import new_state
 
 ALLOCATORS = {
     "empty": lambda dtype: torch.empty(5, dtype=dtype),
@@ -29,7 +30,7 @@ def test_uninitialised_bytes_read_as_nan():
 
 
 def test_native_arena_reads_as_nan():
-    assert cpu._new_state(64).view(torch.float32).isnan().all()
+    assert new_state(64).view(torch.float32).isnan().all()
 
 
 def test_all_three_backends_are_there_and_work():

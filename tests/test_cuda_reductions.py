@@ -231,8 +231,7 @@ def test_reductions_of_volumes(name: str, dtype: torch.dtype) -> None:
     problem, _ = volume_problem(leaves[0], leaves[1:], scale=-0.5, rows=True, columns=True)
     factors = [None if r.factor is None else torch.tensor(r.factor).to(problem.scale) for r in reductions]
     checked = [
-        r.made_of(r.relation, factor, r.row_values, r.col_values)
-        for r, factor in zip(reductions, factors, strict=True)
+        r.made_of(r.relation, factor, r.row_values, r.col_values) for r, factor in zip(reductions, factors, strict=True)
     ]
     found = reduced(problem._replace(reductions=tuple(checked)), "cuda")
     truth = [leaf.detach().double().requires_grad_() for leaf in leaves]
@@ -277,8 +276,10 @@ def test_ties_are_not_above(dtype: torch.dtype, has_hopper: bool, monkeypatch: p
     )["all"]
     above = CountAbove(columns=True, factor=0.7, row_values=largest.rows, col_values=largest.columns)
     below = CountAbove(
-        columns=True, factor=0.7, row_values=largest.rows.nextafter(-bias.new_tensor(torch.inf).to(largest.rows))
-        , col_values=largest.columns.nextafter(-bias.new_tensor(torch.inf).to(largest.rows))
+        columns=True,
+        factor=0.7,
+        row_values=largest.rows.nextafter(-bias.new_tensor(torch.inf).to(largest.rows)),
+        col_values=largest.columns.nextafter(-bias.new_tensor(torch.inf).to(largest.rows)),
     )
     found = reduce(queries, keys, {"above": above, "below": below}, backend="cuda", **options)
     for side in (0, 1):

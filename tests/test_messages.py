@@ -8,7 +8,7 @@ import torch
 from public_calls import CALLS, outcome
 
 from contrastive_ops import clip_loss
-from contrastive_ops.backends import cpu
+from contrastive_ops.backends.cpu import native
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
@@ -78,21 +78,21 @@ def test_an_ignored_label_has_64_bits(name):
 @pytest.mark.parametrize("set_to, expected", [("", None), ("BaseLine", "baseline"), (" baseline ", "baseline")])
 def test_the_instruction_set_in_any_case(set_to, expected, monkeypatch):
     monkeypatch.setenv("CONTRASTIVE_OPS_CPU_ISA", set_to)
-    chosen = cpu._kernels.__wrapped__().name
-    assert chosen == expected if expected else chosen == cpu._native.kernels(None).name
+    chosen = native.kernels.__wrapped__().name
+    assert chosen == expected if expected else chosen == native.extension.kernels(None).name
 
 
 def test_an_unknown_instruction_set_is_refused_with_the_choices(monkeypatch):
     monkeypatch.setenv("CONTRASTIVE_OPS_CPU_ISA", "bogus")
     with pytest.raises(ValueError, match=r"CONTRASTIVE_OPS_CPU_ISA must be .*baseline.* or unset.*got 'bogus'"):
-        cpu._kernels.__wrapped__()
+        native.kernels.__wrapped__()
 
 
 def test_out_of_memory_says_how_much_and_what_to_lower(monkeypatch):
     def exhausted(size):
         raise MemoryError("std::bad_alloc")
 
-    monkeypatch.setattr(cpu._native, "Block", exhausted)
+    monkeypatch.setattr(native.extension, "Block", exhausted)
     x = torch.randn(600, 8, requires_grad=True)
     with pytest.raises(MemoryError, match=r"could not allocate \d{6,} bytes: lower workspace_bytes"):
         clip_loss(x, x.detach(), 2.0, workspace_bytes=1_000_000, backend="cpu")

@@ -62,7 +62,7 @@ def choice_for_a_gpu() -> tuple[str, list[str]]:
         warnings.simplefilter("always")
         rows = torch.empty((8, 4), device="cuda")
         name = select_backend(
-            build_problem(rows, rows.clone(), statistics_reductions(None, None, columns=True)), None
+            build_problem(rows, rows.clone(), statistics_reductions(None, None, columns=True)).with_batch(), None
         ).name
     return name, [str(warning.message) for warning in caught]
 

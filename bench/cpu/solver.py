@@ -15,7 +15,7 @@ from contrastive_ops.ops.statistics import statistics_reductions
 def solver_info(backend: str | None, threads: int) -> dict[str, Any]:
     """For CPU tensors; `backend` as given to a loss, None for the first that can."""
     x = torch.zeros(1, 1, 1)
-    name = select_backend(build_problem(x, x.clone(), statistics_reductions(None, None)), backend).name
+    name = select_backend(build_problem(x, x.clone(), statistics_reductions(None, None)).with_batch(), backend).name
     return {"backend": name, "isa": instruction_set() if name == "cpu" else None, "threads": threads}
 
 

@@ -40,7 +40,7 @@ def missing(device: torch.device) -> str | None:
 def refusals(backend: str, device: torch.device) -> list[str]:
     """Why this backend would not run on the device."""
     rows = torch.empty(2, 16, device=device)
-    problem = build_problem(rows, rows.clone(), statistics_reductions(None, None, columns=True))
+    problem = build_problem(rows, rows.clone(), statistics_reductions(None, None, columns=True)).with_batch()
     return BACKENDS[backend].reasons(problem)
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from bench.cpu.solver import described, solver_info
-from contrastive_ops.backends import cpu
+from contrastive_ops.backends.cpu import native
 
 
 def test_backend_instruction_set_and_threads():
     info = solver_info(None, 2)
-    assert info == {"backend": "cpu", "isa": cpu._kernels().name, "threads": 2}
+    assert info == {"backend": "cpu", "isa": native.kernels().name, "threads": 2}
     assert described(info) == f"ours: backend cpu, {info['isa']}, 2 threads"
 
 
@@ -21,5 +21,5 @@ def test_no_instruction_set_of_ours_where_torch_computes():
 
 @pytest.mark.filterwarnings("ignore:contrastive_ops. backend")
 def test_the_native_module_that_is_missing_shows(monkeypatch):
-    monkeypatch.setattr(cpu, "_IMPORT_ERROR", ImportError("no _native"))
+    monkeypatch.setattr(native, "IMPORT_ERROR", ImportError("no _native"))
     assert solver_info(None, torch.get_num_threads())["backend"] != "cpu"
