@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from contrastive_ops.backends.base import missing_reductions
 from contrastive_ops.backends.cuda.codes import HOPPER, runs_on
 from contrastive_ops.backends.cuda.launch import CudaKernels
 from contrastive_ops.backends.extension import PACKAGE, check_own
@@ -53,7 +54,7 @@ class CudaBackend(GpuBackend):
         _, m, n, d = problem.sizes
         if max(m, n, d) > MAX_LINES:
             reasons.append(f"at most 2^30 queries, keys and dimensions, got {m}, {n} and {d}")
-        return reasons
+        return reasons + missing_reductions(problem, self.reductions)
 
     def kernels(self, problem: Problem) -> Kernels:
         device = problem.scale.device

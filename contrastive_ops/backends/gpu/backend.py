@@ -13,7 +13,7 @@ from contrastive_ops.backends.gpu.kernels import Kernels, LineSums, State, are_r
 from contrastive_ops.backends.gpu.macro import Totals, macro_gradients
 from contrastive_ops.backends.gpu.view import View, both_roles, view_of
 from contrastive_ops.problem import Gradients, Problem, Results
-from contrastive_ops.reductions import Reduced, Reduction
+from contrastive_ops.reductions import Reduced, Reduction, ReductionKind
 
 FP16_HEADROOM = 2.0**13  # largest upstream gradient after scaling: four of them sum to less than 65504
 MAX_BATCH = 65535  # of one launch: the batch is the second dimension of its grid
@@ -24,6 +24,12 @@ class GpuBackend(ABC):
 
     name: str
     summary: str
+    reductions = (
+        ReductionKind.LOG_SUM_EXP,
+        ReductionKind.SCORE_SUM,
+        ReductionKind.LARGEST,
+        ReductionKind.COUNT_ABOVE,
+    )
 
     @abstractmethod
     def missing(self) -> str | None: ...

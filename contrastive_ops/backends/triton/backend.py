@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from contrastive_ops.backends.base import missing_reductions
 from contrastive_ops.backends.gpu.backend import GpuBackend
 from contrastive_ops.backends.gpu.kernels import Kernels
 from contrastive_ops.backends.triton.tiles import INTERPRETER
@@ -40,7 +41,7 @@ class TritonBackend(GpuBackend):
             reasons.append(f"tensors must be on a CUDA or HIP device, got {device}")
         elif not _is_interpreted():
             reasons.append(f"tensors must be on a CUDA or HIP device, got cpu ({INTERPRET_VARIABLE}=1 is for tests)")
-        return reasons
+        return reasons + missing_reductions(problem, self.reductions)
 
     def kernels(self, problem: Problem) -> Kernels:
         # imports triton, which a process that never uses this backend need not do
