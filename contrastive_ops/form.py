@@ -18,6 +18,7 @@ from contrastive_ops.relations import Clause, ClauseKind, Relation
 from contrastive_ops.scores import DOT, Score, VolumeScore
 
 _HERE: Any = ()  # stands for a tensor
+_QUERIES = 1  # among the leaves, after the scale
 _SCORES: dict[str, Score] = {
     score.word: score
     for score in (DOT, VolumeScore(_HERE, _HERE, _HERE), VolumeScore(_HERE, _HERE, _HERE, absolute=True))
@@ -58,19 +59,14 @@ def flatten(problem: Problem, workspace_bytes: int) -> Flat:
 def unflatten(leaves: Sequence[Tensor], numbers: Sequence[int], form: str) -> Problem:
     """The problem as backends see it, with a batch dimension."""
     parsed = parse(form)
-    problem = parsed.problem.with_leaves([leaves[i] for i in parsed.places]).with_batch()
-    workspace_bytes, *offsets = numbers
-    reductions = problem.reductions
-    if offsets:
-        following = iter(offsets)
-        reductions = tuple([r.with_relation(r.relation.with_offsets(following)) for r in reductions])
-    return problem._replace(reductions=reductions, workspace_bytes=workspace_bytes)
+    blank = parsed.problem._replace(workspace_bytes=numbers[0])
+    whole = [blank.whole(parsed.leaves[i], leaves[i]) for i in parsed.places]
+    return blank.with_leaves(whole, iter(numbers[1:]))
 
 
 def has_batch(leaves: Sequence[Tensor], form: str) -> bool:
     """Whether the leaves of a flat problem have a batch dimension."""
-    parsed = parse(form)
-    return parsed.problem.with_leaves([leaves[i] for i in parsed.places]).has_batch
+    return leaves[_QUERIES].dim() - parse(form).problem.score.row_items_have_vectors == 3
 
 
 def _place(tensor: Tensor, leaves: list[Tensor]) -> int:

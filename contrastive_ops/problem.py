@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -120,8 +120,8 @@ class Problem(NamedTuple):
             found += reduction.leaves
         return found
 
-    def with_leaves(self, tensors: Iterable[Tensor]) -> Problem:
-        """The same with other tensors."""
+    def with_leaves(self, tensors: Iterable[Tensor], offsets: Iterator[int] | None = None) -> Problem:
+        """The same with other tensors, and other offsets of diagonals if they are given."""
         following = iter(tensors)
         scale = next(following)
         rows = Side(next(following), None if self.rows.bias is None else next(following))
@@ -130,7 +130,7 @@ class Problem(NamedTuple):
         else:
             cols = Side(next(following), None if self.cols.bias is None else next(following))
         score = self.score.with_leaves(*(next(following) for _ in self.score.LEAVES))
-        reductions = tuple([reduction.with_leaves(following) for reduction in self.reductions])
+        reductions = tuple([reduction.with_leaves(following, offsets) for reduction in self.reductions])
         return Problem(rows, cols, scale, score, reductions, self.self_similarity, self.workspace_bytes)
 
     def map(self, change: Callable[[Leaf, Tensor], Tensor]) -> Problem:
@@ -171,14 +171,15 @@ class Problem(NamedTuple):
     def with_batch(self) -> Problem:
         """As backends see it."""
 
-        def whole(leaf: Leaf, tensor: Tensor) -> Tensor:
-            if leaf is QUERIES and not self.score.row_items_have_vectors:
-                tensor = tensor.unsqueeze(-3)
-            if leaf is KEYS and not self.score.col_items_have_vectors:
-                tensor = tensor.unsqueeze(-3)
-            return tensor.unsqueeze(0) if tensor.dim() < leaf.dims else tensor
+        return self.map(self.whole)
 
-        return self.map(whole)
+    def whole(self, leaf: Leaf, tensor: Tensor) -> Tensor:
+        """A tensor of this score as backends see it."""
+        if (leaf is QUERIES and not self.score.row_items_have_vectors) or (
+            leaf is KEYS and not self.score.col_items_have_vectors
+        ):
+            tensor = tensor.unsqueeze(-3)
+        return tensor.unsqueeze(0) if tensor.dim() < leaf.dims else tensor
 
 
 def statistics_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -49,7 +49,7 @@ class Clause:
 
     @property
     def uses_ids(self) -> bool:
-        return self.kind in (ClauseKind.SAME, ClauseKind.DIFFERENT)
+        return self.kind is ClauseKind.SAME or self.kind is ClauseKind.DIFFERENT
 
     def mask(self, m: int, n: int, device: torch.device) -> Tensor:
         """Bool, `[m, n]` or `[B, m, n]`."""
@@ -120,15 +120,15 @@ class Relation:
             for leaf, ids in ((ROW_IDS, clause.row_ids), (COL_IDS, clause.col_ids))
         ]
 
-    def with_leaves(self, tensors: Iterator[Tensor]) -> Relation:
-        """The same with the next of other ids."""
-        return Relation(
-            tuple(Clause(c.kind, 0, next(tensors), next(tensors)) if c.uses_ids else c for c in self.clauses)
-        )
-
-    def with_offsets(self, offsets: Iterator[int]) -> Relation:
-        """The same with the next of other offsets."""
-        return Relation(tuple(c if c.uses_ids else Clause(c.kind, next(offsets)) for c in self.clauses))
+    def with_leaves(self, tensors: Iterator[Tensor], offsets: Iterator[int] | None = None) -> Relation:
+        """The same with the next of other ids, and of other offsets if they are given."""
+        clauses = []
+        for clause in self.clauses:
+            if clause.uses_ids:
+                clauses.append(Clause(clause.kind, 0, next(tensors), next(tensors)))
+            else:
+                clauses.append(clause if offsets is None else Clause(clause.kind, next(offsets)))
+        return Relation(tuple(clauses)) if clauses else self
 
     def moved(self, row_start: int, col_start: int) -> Relation:
         """Diagonals of the part of the matrix that starts there, renumbered from 0."""

@@ -77,12 +77,12 @@ class Reduction:
             found.append((COL_VALUES, self.col_values))
         return found + self.relation.leaves
 
-    def with_leaves(self, tensors: Iterator[Tensor]) -> Reduction:
-        """The same with the next of other tensors."""
+    def with_leaves(self, tensors: Iterator[Tensor], offsets: Iterator[int] | None = None) -> Reduction:
+        """The same with the next of other tensors, and of other offsets of diagonals if they are given."""
         factor = None if self.factor is None else next(tensors)
         row_values = next(tensors) if self.compares and self.rows else None
         col_values = next(tensors) if self.compares and self.columns else None
-        return self.made_of(self.relation.with_leaves(tensors), factor, row_values, col_values)
+        return self.made_of(self.relation.with_leaves(tensors, offsets), factor, row_values, col_values)
 
     def made_of(
         self, relation: Relation, factor: Tensor | None, row_values: Tensor | None, col_values: Tensor | None
