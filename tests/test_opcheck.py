@@ -62,8 +62,8 @@ def test_operators_of_volumes(count, shape, dtype, backend):
     assert {function.name().removeprefix("contrastive_ops::") for function, _ in recorder.calls} == {
         "tuple_spans",
         "tuple_spans_backward",
-        "similarity_statistics",
-        "similarity_statistics_backward",
+        "reduce",
+        "reduce_backward",
     }
     check_calls(recorder, dtype, backend)
 
