@@ -16,7 +16,12 @@ from contrastive_ops.backends.triton.arguments import (
 )
 from contrastive_ops.backends.triton.launch import Launch
 from contrastive_ops.backends.triton.macro_pass import run_macro_pass
-from contrastive_ops.backends.triton.tile_choice import macro_gradient_tile, macro_product_tile, score_tile
+from contrastive_ops.backends.triton.tile_choice import (
+    gradient_tile,
+    macro_gradient_tile,
+    macro_product_tile,
+    score_tile,
+)
 from contrastive_ops.backends.triton.tiles import INTERPRETER, INTERPRETER_STRIPES, find_tile
 from contrastive_ops.triton_kernels import gradient_bwd, reduce_fwd
 
@@ -124,12 +129,7 @@ def gradient_launch(
     view: View, target: Target, d_rows: Tensor | None, d_bias: Tensor | None, d_scale: Tensor | None
 ) -> Launch:
     batch, rows, _, d = view.sizes
-    tile = find_tile("gradient", target.arch, target.precision, d)
-    if tile is None:
-        assert d_rows is None
-        tile = find_tile("macro_gradient", target.arch, target.precision, d)
-        assert tile is not None
-    block_m, block_n, block_d, warps, stages = tile
+    block_m, block_n, block_d, warps, stages = gradient_tile(view, target)
     return Launch(
         gradient_bwd.gradient_bwd_kernel,
         (ceil_div(rows, block_m), batch),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contrastive_ops.backends.gpu.view import View
 from contrastive_ops.backends.triton.arguments import Target
-from contrastive_ops.backends.triton.tiles import KEPT_GRADIENT, Tile, find_tile
+from contrastive_ops.backends.triton.tiles import KEPT_GRADIENT, TABLE, Tile, find_tile
+
+NARROWEST = 16  # columns that tensor cores multiply
 
 
 def score_tile(view: View, target: Target, self_similarity: bool, keeps: bool) -> Tile:
@@ -17,8 +19,13 @@ def score_tile(view: View, target: Target, self_similarity: bool, keeps: bool) -
     return tile._replace(block_m=side, block_n=side)
 
 
+def gradient_tile(view: View, target: Target) -> Tile:
+    """Beyond its table, where no gradient of embeddings is asked for, that of a macro-block."""
+    return _sloping_tile("gradient", view, target) or macro_gradient_tile(view, target, False)
+
+
 def macro_gradient_tile(view: View, target: Target, is_kept: bool) -> Tile:
-    tile = KEPT_GRADIENT if is_kept else _find(_of_score(view, "macro_gradient"), view, target)
+    tile = KEPT_GRADIENT if is_kept else _sloping_tile(_of_score(view, "macro_gradient"), view, target)
     assert tile is not None
     return tile
 
@@ -27,6 +34,18 @@ def macro_product_tile(view: View, target: Target) -> Tile:
     tile = find_tile("macro_product", target.arch, target.precision, view.sizes[3])
     assert tile is not None
     return tile
+
+
+def _sloping_tile(kernel: str, view: View, target: Target) -> Tile | None:
+    """Rows of the table are those of one reduction whose slope is one of its results: the lines of further ones take
+    the registers of half of the columns."""
+    tile = _find(kernel, view, target)
+    results = max(sum(values.result is not None for values in side) for side in (view.rows, view.cols))
+    if tile is None or results <= 1:
+        return tile
+    several = f"several_{kernel}"
+    found = _find(several, view, target) if several in TABLE else None
+    return found or tile._replace(block_n=max(tile.block_n // 2, NARROWEST))
 
 
 def _find(kernel: str, view: View, target: Target) -> Tile | None:

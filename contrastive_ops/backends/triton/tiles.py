@@ -127,6 +127,20 @@ _ROWS: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         ("gfx942", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 2)),),
         ("gfx942", "fp32"): (Row(ANY_D, Tile(128, 64, 32, 8, 2)),),
     },
+    # for several reductions whose slopes are of their results, where half of the columns of the rows above spill
+    "several_gradient": {
+        ("sm_80", "tf32"): (
+            Row(64, Tile(128, 16, 0, 8, 2)),
+            Row(128, Tile(64, 16, 0, 8, 2)),
+            Row(256, Tile(32, 32, 0, 8, 2)),
+        ),
+        ("sm_86", "fp32"): (Row(64, Tile(32, 32, 0, 8, 2)), Row(128, Tile(32, 16, 0, 4, 2))),
+        ("sm_86", "fp64"): (Row(64, Tile(32, 16, 0, 8, 1)), Row(128, Tile(32, 16, 0, 4, 1))),
+        ("sm_90", "fp32"): (Row(128, Tile(32, 32, 0, 8, 2)),),
+    },
+    "several_macro_gradient": {
+        ("sm_100", "fp32"): (Row(ANY_D, Tile(64, 32, 16, 4, 2)),),
+    },
     # K products a pair fill the registers: less of both sides the more there are (7 at most)
     "volume_reduce": {
         (INTERPRETER, "any"): (Row(ANY_D, Tile(64, 64, 64, 4, 1), 7),),
