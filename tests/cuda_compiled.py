@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 BASELINE = Path(__file__).parent / "cuda_registers.json"
 CACHE = ROOT / "build" / "cuda_compiled"
 LAUNCHES = Path(__file__).parent / "cuda_launches.cpp"
-SOURCES = (*sorted(ROOT.glob("csrc/cuda/*")), ROOT / "csrc" / "types.h")
+SOURCES = (*sorted(ROOT.glob("csrc/cuda/**/*.*")), ROOT / "csrc" / "types.h")
 
 # CUDA C++ programming guide, technical specifications per compute capability: bytes of shared memory that a block can
 # have, and those of a multiprocessor. The rest is the same for all three.

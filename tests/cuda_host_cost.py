@@ -25,6 +25,7 @@ import torch
 from contrastive_ops import diagonal, off_diagonal
 from contrastive_ops.backends import Wanted
 from contrastive_ops.build_problem import build_problem
+from contrastive_ops.reductions import LogSumExp, ScoreSum
 from contrastive_ops.testing import emulated_cuda
 
 PROMISED = {(65536, 768): 8.0, (4096, 512): 0.4}  # milliseconds
@@ -44,16 +45,15 @@ def measure(n: int, d: int) -> Cost:
     module = emulated_cuda.load()
     backend = emulated_cuda.emulated_backend(module, has_hopper=True)
     queries, keys = (torch.empty(1, n, d, dtype=torch.bfloat16) for _ in range(2))
-    problem = build_problem(
-        queries, keys, scale=torch.tensor(10.0), candidates=off_diagonal(), positives=diagonal(), columns=True
-    )
+    reductions = {"all": LogSumExp(off_diagonal(), columns=True), "pair": ScoreSum(diagonal(), columns=True)}
+    problem = build_problem(queries, keys, reductions, scale=torch.tensor(10.0)).with_batch()
     wanted = Wanted(queries=True, keys=True, scale=True, row_bias=False, col_bias=False)
 
     def step() -> tuple[float, emulated_cuda.HostCounts]:
         before, start = emulated_cuda.host_counts(module), time.process_time()
-        statistics, state = backend.forward(problem)
+        results, state = backend.forward(problem)
         assert state is not None
-        backend.backward(problem, statistics, statistics, state, wanted)
+        backend.backward(problem, results, results, state, wanted)
         seconds = time.process_time() - start
         return seconds, emulated_cuda.host_counts(module) - before
 

@@ -22,6 +22,7 @@ from contrastive_ops.backends.cuda.codes import runs_on
 from contrastive_ops.backends.gpu import backend as gpu_backend
 from contrastive_ops.backends.gpu import macro
 from contrastive_ops.backends.gpu.gpu_size import GpuSize
+from contrastive_ops.scores import volume
 from contrastive_ops.testing import DTYPES, Case, make_pairs, norm_error, tolerance_for
 from contrastive_ops.testing.emulated_cuda import emulated_backend, host_counts
 from contrastive_ops.testing.emulator_builds import ROOT
@@ -175,7 +176,7 @@ def test_the_plan_does_not_depend_on_what_is_kept(monkeypatch):
 @pytest.mark.parametrize("has_hopper", [False, True], ids=["portable", "hopper"])
 def test_one_direction_computes_every_score_once(has_hopper, monkeypatch):
     """Panels of rows whose products are kept: the gradient follows without computing a score again."""
-    monkeypatch.setattr("contrastive_ops.ops.row_cross_entropy.PANEL_ROWS", 64)
+    monkeypatch.setattr("contrastive_ops.ops.panels.PANEL_ROWS", 64)
     recording = Recording(conftest.EMULATOR)
     monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(recording, "cpu", has_hopper))
     dtype, d = (torch.bfloat16, launch.MIN_KEPT_D_HALF) if has_hopper else (torch.float32, launch.MIN_KEPT_D)
@@ -213,7 +214,7 @@ def test_volumes_in_several_macro_blocks(count, dtype, monkeypatch):
 @on_emulator
 def test_weights_of_volumes_stay_in_the_range_of_float16(monkeypatch):
     """A row in the span of its column but for a rounding error: 1 / rho is what float32 tells from 0, or anything."""
-    monkeypatch.setattr(gpu_backend, "LARGEST_SLOPE", 1.0)  # as if the bound of 1 / rho were passed
+    monkeypatch.setattr(volume, "LARGEST_SLOPE", 1.0)  # as if the bound of 1 / rho were passed
     largest, macro_pass = [], launch.CudaKernels.macro_pass
 
     def spy(kernels, view, work):
@@ -328,8 +329,7 @@ def test_a_gpu_that_nothing_was_built_for_is_refused(gpu, reasons, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: gpu)
     backend = CudaBackend(SimpleNamespace(CODES=["sm_90a", "compute_90a"]))
     device = torch.device("cuda", 10 * gpu[0] + gpu[1])  # what is known of a device is kept
-    tensor = SimpleNamespace(device=device, shape=(1, 4, 8))
-    found = backend.reasons(SimpleNamespace(queries=tensor, keys=tensor))
+    found = backend.reasons(SimpleNamespace(scale=SimpleNamespace(device=device), sizes=(1, 4, 4, 8)))
     assert len(found) == reasons
     if gpu == (10, 0):
         assert "built for sm_90a, compute_90a, the GPU has compute capability 10.0: reinstall" in found[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -115,23 +114,15 @@ class CudaKernels:
     def _score_path(self, view: View) -> Any:
         """The volume score has one set of kernels, the portable ones."""
         is_dot = view.problem.score.kind is ScoreKind.DOT
-        return (
-            self._path(view.row_vectors, view.col_vectors if view.num_banks > 1 else view.col_vectors[:, 0])
-            if is_dot
-            else self.module.Path.PORTABLE
-        )
-
-    def _path(self, *operands: Tensor) -> Any:
-        """Where the copy engine can read all of them, the kernels that use it."""
-        return self._hopper_if(self.has_hopper and all(map(_is_aligned, operands)))
+        return self._hopper_if(self.has_hopper and is_dot and all(map(_is_aligned, _sides(view))))
 
     def _product_path(self, view: View) -> Any:
         """The same of the products that read one entry and bank of a side after another, beside the workspace: both of
         a macro-block are one launch."""
-        sides = (view.row_vectors, view.col_vectors)
-        return self._hopper_if(self.has_hopper and all(map(_has_aligned_entries, sides)))
+        return self._hopper_if(self.has_hopper and all(map(_has_aligned_entries, _sides(view))))
 
     def _hopper_if(self, condition: bool) -> Any:
+        """Where the copy engine can read the operands, the kernels that use it."""
         return self.module.Path.HOPPER if condition else self.module.Path.PORTABLE
 
     def _tile(self, path: Any, view: View) -> tuple[int, int]:
@@ -140,28 +131,26 @@ class CudaKernels:
 
     def _matrix(self, view: View) -> Any:
         batch, *_, d = view.sizes
+        reductions = view.problem.reductions
+        none = (LineValues(),) * len(reductions)  # of the score pass
         return self.module.Matrix(
             dtype=self.dtype,
             batch=batch,
             d=d,
-            rows=_side(view.row_vectors),
-            cols=_side(view.col_vectors[:, 0]),
+            rows=_side(view.problem.rows.vectors),
+            cols=_side(view.problem.cols.vectors),
             row_bias=_address(view.problem.rows.bias),
             col_bias=_address(view.problem.cols.bias),
             scale=view.scale.data_ptr(),
             unit=_address(view.unit),
             score=_score(view.problem.score),
             banks=_banks(view),
-            reductions=[
-                _reduction(reduction, rows, cols)
-                for reduction, rows, cols in zip_longest(
-                    view.problem.reductions, view.rows, view.cols, fillvalue=LineValues()
-                )
-            ],
+            reductions=list(map(_reduction, reductions, view.rows or none, view.cols or none)),
         )
 
 
 def _reduction(reduction: Reduction, rows: LineValues, cols: LineValues) -> tuple[Any, ...]:
+    assert not isinstance(reduction.factor, float)  # a tensor, once checked
     return (
         int(reduction.kind),
         [_clause(clause) for clause in reduction.relation.clauses],
@@ -179,8 +168,14 @@ def _addresses(tensors: Iterable[Tensor | None]) -> list[int]:
     return [_address(tensor) for tensor in tensors]
 
 
-def _side(values: Tensor) -> tuple[int, int, int, int]:
-    return values.data_ptr(), values.shape[1], _batch_stride(values), values.stride(1)
+def _sides(view: View) -> tuple[Tensor, Tensor]:
+    """`[B, K, n, D]`: of the rows K is 1. Not cut any further: views take as long as launches."""
+    return view.problem.rows.vectors, view.problem.cols.vectors
+
+
+def _side(vectors: Tensor) -> tuple[int, int, int, int]:
+    """Its first bank."""
+    return vectors.data_ptr(), vectors.shape[2], _batch_stride(vectors), vectors.stride(2)
 
 
 def _score(score: Score) -> tuple[int, int, int, int, bool]:
@@ -220,9 +215,10 @@ def _has_aligned_entries(values: Tensor) -> bool:
     )
 
 
-def _is_aligned(values: Tensor) -> bool:
-    strides = (_batch_stride(values), values.stride(1))
-    bytes_apart = (values.data_ptr(), *(stride * values.itemsize for stride in strides))
+def _is_aligned(vectors: Tensor) -> bool:
+    """Of one bank."""
+    strides = (_batch_stride(vectors), vectors.stride(2))
+    bytes_apart = (vectors.data_ptr(), *(stride * vectors.itemsize for stride in strides))
     # it knows no line that is used twice (stride 0), and no batch entries between the lines of others
-    in_order = values.stride(1) >= values.shape[2] and strides[0] % values.stride(1) == 0
+    in_order = strides[1] >= vectors.shape[3] and strides[0] % strides[1] == 0
     return in_order and all(number % COPY_BYTES == 0 for number in bytes_apart)
