@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import versions
 from packaging.requirements import Requirement
+from sampled import commit
 
 from contrastive_ops.backends.triton.backend import OLDEST_TRITON
 
@@ -15,9 +16,27 @@ REPOSITORY = Path(__file__).parent.parent
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton exists for Linux only")
 def test_the_oldest_and_the_newest_triton():
-    found = versions.check_versions([f"triton-{version}" for version in versions.OLDEST_AND_NEWEST], is_smoke=True)
-    assert len(found) == 8
+    """Where nothing changed since they passed, an eighth of the checks, another one at every commit."""
+    checks = versions.checks_of([f"triton-{version}" for version in versions.OLDEST_AND_NEWEST], is_smoke=True)
+    assert len({check.name for check in checks}) == 8
+    found = versions.run_all(versions.due(checks, commit()))
     assert [verdict for verdict in found if not verdict.is_right] == []
+
+
+def test_what_changed_is_checked_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(versions, "PASSED", tmp_path / "passed.json")
+    monkeypatch.setattr(versions, "REPOSITORY", tmp_path)
+    checks = [versions.Check("triton", f"check {n}", [], {}, str) for n in range(200)]
+    passed = [versions.Verdict(check.column, check.row, "", check.row != "check 7", 0.0) for check in checks]
+    source = tmp_path / "contrastive_ops" / "backends" / "triton" / "tiles.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("x = 1")
+    assert versions.due(checks, "seed") == checks
+    versions.write_passed(passed)
+    first, second = versions.due(checks, "seed"), versions.due(checks, "other")
+    assert first != second and all(checks[7] in found and 10 < len(found) < 50 for found in (first, second))
+    source.write_text("x = 2")
+    assert versions.due(checks, "seed") == checks
 
 
 def test_a_wrong_result_is_seen():

@@ -3,6 +3,7 @@
     python tests/versions.py                      all of them (`make versions`)
     python tests/versions.py triton-3.6.0 torch-2.8.0
     python tests/versions.py --smoke              what `make test` holds: the oldest and the newest triton, briefly
+    python tests/versions.py --smoke --write-baseline    and notes in tests/versions_passed.json what passed
 
 A triton is installed into a folder of its own and put before the environment's; a torch into a virtual environment.
 Both import contrastive_ops from this checkout, so the native module must be built in place.
@@ -11,6 +12,7 @@ Both import contrastive_ops from this checkout, so the native module must be bui
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -18,11 +20,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from sampled import is_sampled
+
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
+PASSED = TESTS / "versions_passed.json"
+# whatever a check of triton executes of this repository
+SOURCES = (
+    "triton_kernels/**/*.py",
+    "contrastive_ops/*.py",
+    "contrastive_ops/backends/**/*.py",
+    "contrastive_ops/ops/**/*.py",
+    "contrastive_ops/reductions/**/*.py",
+    "tests/triton_*.py",
+    "tests/test_triton.py",
+)
 ENVIRONMENTS = REPOSITORY / ".versions"
 
 ARCHITECTURES = ("sm_80", "sm_86", "sm_90", "sm_100", "gfx942")
@@ -46,6 +62,10 @@ class Check(NamedTuple):
     command: list[str]
     environment: dict[str, str]
     judge: Callable[[str], str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.column}: {self.row}"
 
 
 class Verdict(NamedTuple):
@@ -84,6 +104,29 @@ def pip(python: str, *arguments: str) -> None:
     # the pins of this environment are not those of the versions under test
     environment = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
     subprocess.run([python, "-m", "pip", "install", *quiet, *arguments], check=True, env=environment)
+
+
+# --- what has passed ---
+
+
+def digest() -> str:
+    """Of the sources that a check executes, and of the versions that stay."""
+    found = hashlib.sha256(f"{sys.version} {version('torch')}".encode())
+    for path in sorted({path for pattern in SOURCES for path in REPOSITORY.glob(pattern)}):
+        found.update(f"{path.relative_to(REPOSITORY)}\n{path.read_text(encoding='utf-8')}".encode())
+    return found.hexdigest()[:16]
+
+
+def due(checks: list[Check], seed: str) -> list[Check]:
+    """All, where nothing has passed as things are; else an eighth, which another seed draws anew."""
+    passed = json.loads(PASSED.read_text()) if PASSED.exists() else {}
+    known = passed.get("checks", []) if passed.get("digest") == digest() else []
+    return [check for check in checks if check.name not in known or is_sampled(check.name, seed)]
+
+
+def write_passed(verdicts: list[Verdict]) -> None:
+    names = [f"{verdict.column}: {verdict.row}" for verdict in verdicts if verdict.is_right]
+    PASSED.write_text(json.dumps({"digest": digest(), "checks": names}, indent=1) + "\n")
 
 
 # --- checks ---
@@ -179,11 +222,15 @@ def table(verdicts: list[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def check_versions(columns: list[str], is_smoke: bool = False) -> list[Verdict]:
+def checks_of(columns: list[str], is_smoke: bool = False) -> list[Check]:
     checks: list[Check] = []
     for column in columns:
-        kind, _, version = column.partition("-")
-        checks += triton_checks(version, is_smoke) if kind == "triton" else torch_checks(version)
+        kind, _, number = column.partition("-")
+        checks += triton_checks(number, is_smoke) if kind == "triton" else torch_checks(number)
+    return checks
+
+
+def run_all(checks: list[Check]) -> list[Verdict]:
     verdicts = []
     with ThreadPoolExecutor(PARALLEL) as pool:
         for verdict in pool.map(run, checks):
@@ -197,13 +244,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("columns", nargs="*", metavar="VERSION", help=f"of {', '.join(known)}")
     parser.add_argument("--smoke", action="store_true", help="the oldest and the newest triton, briefly")
+    parser.add_argument("--write-baseline", action="store_true", help="with --smoke")
     options = parser.parse_args()
     if unknown := [column for column in options.columns if column not in known]:
         parser.error(f"versions are {', '.join(known)}, got {', '.join(unknown)}")
     columns = [f"triton-{version}" for version in OLDEST_AND_NEWEST] if options.smoke else options.columns or known
     announce(columns)
-    verdicts = check_versions(columns, options.smoke)
+    verdicts = run_all(checks_of(columns, options.smoke))
     print(table(verdicts))
+    if options.write_baseline:
+        write_passed(verdicts)
     return 0 if all(verdict.is_right for verdict in verdicts) else 1
 
 
