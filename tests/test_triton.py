@@ -64,16 +64,19 @@ def small_macro_blocks(monkeypatch):
     cut_macro_blocks(monkeypatch, TILE * 2 * TILE * 4)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+TWO_LEVELS = [
+    Case("off_diagonal", (130, 300, 150), row_bias=True, col_bias=True),
+    Case("few_ids", (100, 70, 140), batch=2, columns=False, col_bias=True),
+    Case("ids_per_batch", (90, 130, 200), batch=3, layout="sliced", rows=False),
+    Case("self_sup_con", (150, 150, 140), row_bias=True, col_bias=True),
+    Case("self_different", (200, 200, 129), batch=2),
+]
+
+
 @pytest.mark.parametrize(
-    "case",
-    [
-        Case("off_diagonal", (130, 300, 150), row_bias=True, col_bias=True),
-        Case("few_ids", (100, 70, 140), batch=2, columns=False, col_bias=True),
-        Case("ids_per_batch", (90, 130, 200), batch=3, layout="sliced", rows=False),
-        Case("self_sup_con", (150, 150, 140), row_bias=True, col_bias=True),
-        Case("self_different", (200, 200, 129), batch=2),
-    ],
+    "case, dtype",
+    # one of full and one of half precision: what a dtype adds, it adds to every case
+    [(case, dtype) for k, case in enumerate(TWO_LEVELS) for dtype in DTYPES[k % 2 :: 2]],
     ids=str,
 )
 def test_two_levels(case, dtype, small_macro_blocks):
