@@ -1,6 +1,6 @@
 """How a problem crosses an operator schema: its tensors, its numbers, and a line of text that says the rest.
 
-dot row_bias | log_sum_exp rows columns off_diagonal | score_sum rows columns diagonal
+dot row_bias | largest rows columns off_diagonal | score_sum rows columns same | leaves 0 1 2 3 4 4
 """
 
 from __future__ import annotations
