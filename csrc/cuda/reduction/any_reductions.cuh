@@ -45,22 +45,8 @@ class AnyReductions {
     if (may_hold) pairs.select(of.relation, stripe.batch, tile, matrix);
     const Stat factor = of.factor ? load_scalar<Stat>(of.factor) : Stat(1);
 
-    // the first tile of a line writes its slot even if it holds no pair
-    if (params.rows[r].of[0] && (may_hold || stripe.walk.starts_row(tile))) {
-      const int row = thread_row<MainLoop>(tile);
-      State found[Acc::kRows];
-#pragma unroll
-      for (int m = 0; m < Acc::kRows; ++m) {
-        found[m] = reduced.template of<Acc::kCols>(
-            [&](int n) { return acc.at(m, n) * factor; }, [&](int n) { return pairs(m, n); },
-            compared(of.rows, stripe.batch, matrix.rows.size, row + Acc::row_offset(m)));
-      }
-      const int64_t start = stripe.row_slot() + tile.row_start;
-      stripe.lines.rows(found, reduced, [&](int i, const State& state) {
-        if (tile.row_start + i >= matrix.rows.size) return;
-        reduced.merge_into(params.rows[r], start + i, stripe.walk.starts_row(tile), state);
-      });
-    }
+    // The first tile of a line writes its slot even if it holds no pair. Columns first: the other order takes a register
+    // more than there are.
     const bool is_mirrored = stripe.is_mirrored(tile);
     if (params.cols[r].of[0] && ((may_hold && !is_mirrored) || stripe.walk.starts_col(tile))) {
       const int col = thread_col<MainLoop>(tile);
@@ -75,6 +61,21 @@ class AnyReductions {
       stripe.lines.columns(found, reduced, [&](int j, const State& state) {
         if (tile.col_start + j >= matrix.cols.size) return;
         reduced.merge_into(params.cols[r], start + j, stripe.walk.starts_col(tile), state);
+      });
+    }
+    if (params.rows[r].of[0] && (may_hold || stripe.walk.starts_row(tile))) {
+      const int row = thread_row<MainLoop>(tile);
+      State found[Acc::kRows];
+#pragma unroll
+      for (int m = 0; m < Acc::kRows; ++m) {
+        found[m] = reduced.template of<Acc::kCols>(
+            [&](int n) { return acc.at(m, n) * factor; }, [&](int n) { return pairs(m, n); },
+            compared(of.rows, stripe.batch, matrix.rows.size, row + Acc::row_offset(m)));
+      }
+      const int64_t start = stripe.row_slot() + tile.row_start;
+      stripe.lines.rows(found, reduced, [&](int i, const State& state) {
+        if (tile.row_start + i >= matrix.rows.size) return;
+        reduced.merge_into(params.rows[r], start + i, stripe.walk.starts_row(tile), state);
       });
     }
   }
