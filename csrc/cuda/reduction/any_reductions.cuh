@@ -45,8 +45,8 @@ class AnyReductions {
     if (may_hold) pairs.select(of.relation, stripe.batch, tile, matrix);
     const Stat factor = of.factor ? load_scalar<Stat>(of.factor) : Stat(1);
 
-    // The first tile of a line writes its slot even if it holds no pair. Columns first: the other order takes a register
-    // more than there are.
+    // The first tile of a line writes its slot even if it holds no pair. Columns first: the other order takes a
+    // register more than there are.
     const bool is_mirrored = stripe.is_mirrored(tile);
     if (params.cols[r].of[0] && ((may_hold && !is_mirrored) || stripe.walk.starts_col(tile))) {
       const int col = thread_col<MainLoop>(tile);

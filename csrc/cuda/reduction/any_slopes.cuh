@@ -1,5 +1,5 @@
-// The gradient of the loss by the scores of a tile, recomputed from their products, for any reductions that have a
-// slope.
+// The gradient of the loss by the scores of a tile, recomputed from their products, for any list of reductions with a
+// slope. Of the usual reductions (usual.h) it adds up the same terms in the same order as UsualSlopes.
 #pragma once
 
 #include "../scores.cuh"

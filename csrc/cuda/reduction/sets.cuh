@@ -11,7 +11,7 @@
 
 namespace contrastive_ops::cuda {
 
-// Take a tile in this order. The last one may overwrite the scores.
+// They take a tile in this order: the last one may overwrite the scores.
 template <class... Reductions>
 class ReductionSet : Reductions... {
  public:
@@ -25,7 +25,6 @@ class ReductionSet : Reductions... {
   }
 };
 
-// In the order of `arranged` (usual.h).
 struct Usual {
   template <class MainLoop>
   using Reductions = ReductionSet<ScoreSumOfTiles<MainLoop, kUsualSum>, LogSumExpOfStripe<MainLoop, kUsualLogSumExp>>;

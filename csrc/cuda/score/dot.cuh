@@ -1,8 +1,7 @@
 // The score <q_i, k_j>. A score stands between the main loop and the epilogue; it is a class
 //
-//   kSumsLines, Summed                          whether `finish` leaves sums along lines and can do without weights,
-//   and
-//                                               the score that does
+//   kSumsLines                                  whether `finish` leaves sums along lines, and can do without weights
+//   Summed                                      the score for which it does
 //   shared_bytes(banks)                         what its constructor takes from shared memory
 //   Score(shared, matrix, batch)
 //   for_each_tile(main_loop, walk, epilogue)    epilogue(tile, acc) once per tile, `acc` the scores
