@@ -193,7 +193,8 @@ def markdown(found: dict[str, Figures]) -> str:
         arch, kernel, variant, numbers, d = match.groups()
         is_volume = kernel.startswith("volume")
         # the others have tiles of another line
-        if is_volume or (numbers != "fp16" and variant not in ("self-similarity", "bias only")):
+        others = ("self-similarity", "bias only", "two temperatures", "ranks")
+        if is_volume or (numbers != "fp16" and variant not in others):
             kernel = f"{kernel} {variant}" if is_volume else kernel
             groups.setdefault((kernel, arch, numbers, d), []).append(figures)
     for key_parts in sorted(groups, key=lambda parts: [*VARIANTS, "merge", "macro_sums"].index(parts[0].split()[0])):

@@ -184,10 +184,36 @@ def _solve_problems(arch: str, numbers: str, is_brief: bool) -> None:
                 candidates=same(ids[:40], ids[:70]), positives=diagonal(), backend="triton",
             )  # fmt: skip
             sum(statistic.sum() for statistic in found).backward()
+    if numbers == "bf16":
+        _reduce_to_tuples(leaf, scale)
     for banks in (2,) if is_brief else (1, 2, 7):
         gram_loss(
             leaf(100, 64), [leaf(100, 64) for _ in range(banks)], label_smoothing=0.1, backend="triton"
         ).backward()
+
+
+def _reduce_to_tuples(leaf: Any, scale: Any) -> None:
+    """Every kind of reduction, with and without a factor, in other directions, with as many clauses as there can be."""
+    from contrastive_ops import different, off_diagonal, same
+    from contrastive_ops.ops.reduce import reduce
+    from contrastive_ops.reductions import CountAbove, Largest, LogSumExp, ScoreSum
+
+    ids = torch.arange(200) % 5
+    narrow = different(ids[:130], ids) & same(ids[:130], ids) & off_diagonal(1) & off_diagonal(-1)
+    line = torch.zeros(130)
+    for reductions in (
+        {"hot": LogSumExp(narrow, factor=2.0), "cold": LogSumExp(columns=True, factor=0.5), "sum": ScoreSum(narrow)},
+        {
+            "largest": Largest(narrow, columns=True),
+            "above": CountAbove(row_values=line, factor=2.0),
+            "logs": LogSumExp(off_diagonal(), rows=False, columns=True),
+            "sum": ScoreSum(columns=True, factor=-1.0),
+        },
+    ):
+        for d in (64, 1024):
+            found = reduce(leaf(130, d), leaf(200, d), reductions, scale=scale(), backend="triton")
+            lines = [x for result in found.values() for x in result if x is not None]
+            torch.stack([x.sum() for x in lines if x.requires_grad]).sum().backward()
 
 
 def main() -> None:
