@@ -14,12 +14,12 @@ from contrastive_ops.distributed.convention import GradReduction, mean_over_rank
 from contrastive_ops.distributed.statistics import local_problem, statistics_of_team
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import check_pairs, named_scale
-from contrastive_ops.losses._directions import competing
+from contrastive_ops.losses._relations import matching_pairs
 from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.ops.statistics import statistics_reductions
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
-from contrastive_ops.relations import Relation, diagonal
+from contrastive_ops.relations import Relation
 
 
 def clip_loss(
@@ -65,7 +65,7 @@ def clip_loss(
         problem = local_problem(
             image_features,
             text_features,
-            statistics_reductions(competing(negatives), diagonal(), columns=True),
+            statistics_reductions(*matching_pairs(negatives), columns=True),
             scale=named_scale("logit_scale", logit_scale, image_features),
             workspace_bytes=workspace_bytes,
         )

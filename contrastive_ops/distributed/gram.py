@@ -14,11 +14,11 @@ from contrastive_ops.distributed.convention import GradReduction, mean_over_rank
 from contrastive_ops.distributed.statistics import statistics_of_team
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import inverse_temperature
+from contrastive_ops.losses._relations import smoothed_pairs
 from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.ops.volume_statistics import volume_problem
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, statistics_dtype
-from contrastive_ops.relations import off_diagonal
 
 
 def gram_loss(
@@ -71,12 +71,13 @@ def gram_loss(
             scale = check_scale(inverse_temperature(temperature, own), own.device, statistics_dtype(own.dtype)).neg()
             own = own if rows else own.detach()
             others = others if columns else [modality.detach() for modality in others]
+            candidates, positives = smoothed_pairs(label_smoothing)
             problem, volume = volume_problem(
                 own,
                 others,
                 scale=scale,
-                candidates=off_diagonal(),
-                positives=off_diagonal() if label_smoothing else None,
+                candidates=candidates,
+                positives=positives,
                 rows=rows,
                 columns=columns,
                 absolute=absolute,

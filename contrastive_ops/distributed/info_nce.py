@@ -12,10 +12,11 @@ from contrastive_ops.distributed.agreement import Distribution, Strategy, Task, 
 from contrastive_ops.distributed.convention import GradReduction, mean_over_ranks
 from contrastive_ops.distributed.statistics import local_problem, statistics_of_team
 from contrastive_ops.losses._common import check_pairs, inverse_temperature, paired_scores
+from contrastive_ops.losses._relations import Pairs, matching_pairs
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.ops.statistics import statistics_reductions
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
-from contrastive_ops.relations import all_pairs, diagonal, off_diagonal
+from contrastive_ops.relations import all_pairs
 
 
 def info_nce(
@@ -60,9 +61,7 @@ def info_nce(
         problem = local_problem(
             queries,
             keys if negatives is None else negatives,
-            statistics_reductions(
-                off_diagonal() if negatives is None else all_pairs(), diagonal() if negatives is None else None
-            ),
+            statistics_reductions(*(matching_pairs() if negatives is None else Pairs(all_pairs(), None))),
             scale=inverse_temperature(temperature, queries),
             workspace_bytes=workspace_bytes,
         )

@@ -18,10 +18,10 @@ from contrastive_ops.losses._checks import check_ids
 from contrastive_ops.losses._common import inverse_temperature
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._labels import is_labelled
+from contrastive_ops.losses._relations import labelled_pairs
 from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.statistics import statistics_reductions
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
-from contrastive_ops.relations import off_diagonal, same
 
 
 def sup_con(
@@ -71,7 +71,7 @@ def sup_con(
         problem = local_problem(
             features,
             features,
-            statistics_reductions(off_diagonal(), same(labels).without_diagonal()),
+            statistics_reductions(*labelled_pairs(labels)),
             scale=inverse_temperature(temperature, features),
             workspace_bytes=workspace_bytes,
         )

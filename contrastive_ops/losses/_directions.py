@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from contrastive_ops.losses._relations import matching_pairs
 from contrastive_ops.ops import cross_entropy_of_positive, similarity_statistics
-from contrastive_ops.relations import Relation, diagonal, off_diagonal
+from contrastive_ops.relations import Relation
 
 
 class PairCrossEntropies(NamedTuple):
@@ -19,26 +20,18 @@ class PairCrossEntropies(NamedTuple):
     positive: Tensor
 
 
-def competing(negatives: Relation | None) -> Relation:
-    """The pairs (i, j != i) among `negatives`; None stands for all."""
-    if negatives is None:
-        return off_diagonal()
-    if not isinstance(negatives, Relation):
-        raise TypeError(f"negatives must be a Relation such as different(ids) or None, got {type(negatives).__name__}")
-    return negatives.without_diagonal()
-
-
 def pair_cross_entropies(
     first: Tensor, second: Tensor, scale: float | Tensor, negatives: Relation | None = None, **options: Any
 ) -> PairCrossEntropies:
     """s_ij = scale * <first_i, second_j>; pair i competes with `negatives`, and each positive stays out of its own
     log-sum-exp. `options` are those of `similarity_statistics`."""
+    candidates, positives = matching_pairs(negatives)
     row_lse, positive, col_lse, _ = similarity_statistics(
         first,
         second,
         scale=scale,
-        candidates=competing(negatives),
-        positives=diagonal(),
+        candidates=candidates,
+        positives=positives,
         rows=True,
         columns=True,
         **options,

@@ -13,12 +13,12 @@ from contrastive_ops.check import check_matrix, check_modalities, check_scale
 from contrastive_ops.losses._checks import check_number
 from contrastive_ops.losses._common import LossReduction, check_reduction, inverse_temperature, reduce
 from contrastive_ops.losses._module import LossModule
+from contrastive_ops.losses._relations import smoothed_pairs
 from contrastive_ops.losses._smoothing import smooth
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.ops.statistics import problem_statistics
 from contrastive_ops.ops.volume_statistics import volume_problem
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, statistics_dtype
-from contrastive_ops.relations import off_diagonal
 
 
 def gram_loss(
@@ -91,12 +91,13 @@ def _cross_entropies(
     **options: Any,
 ) -> list[Tensor]:
     """`[N]` for each direction that is asked for."""
+    candidates, positives = smoothed_pairs(label_smoothing)
     problem, volume = volume_problem(
         anchor,
         modalities,
         scale=scale,
-        candidates=off_diagonal(),
-        positives=off_diagonal() if label_smoothing else None,
+        candidates=candidates,
+        positives=positives,
         paired=True,
         **options,
     )

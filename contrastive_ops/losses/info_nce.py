@@ -17,15 +17,15 @@ from contrastive_ops.losses._common import (
     paired_scores,
     reduce,
 )
-from contrastive_ops.losses._directions import competing
 from contrastive_ops.losses._module import LossModule
+from contrastive_ops.losses._relations import matching_pairs
 from contrastive_ops.losses._rows import row_cross_entropy, row_lse
 from contrastive_ops.ops import cross_entropy_of_positive, merge_lse, streamed_row_lse
 from contrastive_ops.ops.private_scores import private_scores
 from contrastive_ops.ops.streamed import split_rows
 from contrastive_ops.ops.transforms import requires_grad
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
-from contrastive_ops.relations import Relation, diagonal
+from contrastive_ops.relations import Relation
 
 
 def info_nce(
@@ -71,7 +71,8 @@ def info_nce(
     check_pairs("queries", queries, "keys", keys)
     scale = inverse_temperature(temperature, queries)
     if negatives is None or isinstance(negatives, Relation):
-        pairs = {"candidates": competing(negatives), "positives": diagonal()}
+        candidates, positives = matching_pairs(negatives)
+        pairs = {"candidates": candidates, "positives": positives}
         return row_cross_entropy(
             queries, keys, reduction, scale=scale, **pairs, workspace_bytes=workspace_bytes, backend=backend
         )

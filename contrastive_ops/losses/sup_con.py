@@ -12,11 +12,12 @@ from contrastive_ops.losses._common import LossReduction, check_reduction, inver
 from contrastive_ops.losses._counts import count_same
 from contrastive_ops.losses._labels import is_labelled
 from contrastive_ops.losses._module import LossModule
+from contrastive_ops.losses._relations import labelled_pairs
 from contrastive_ops.losses._rows import row_lse_and_sum, row_lses
 from contrastive_ops.ops import cross_entropy_of_positive
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.reductions import LogSumExp
-from contrastive_ops.relations import different, off_diagonal, same
+from contrastive_ops.relations import different
 
 
 def sup_con(
@@ -68,11 +69,12 @@ def sup_con(
     }
     count = count_same(labels, labels) - 1
     has_positive = (count > 0) & is_labelled(labels, ignore_index)
-    positives = same(labels).without_diagonal()
+    candidates, positives = labelled_pairs(labels)
     if mean == "outside":
-        lse, total = row_lse_and_sum(features, features, candidates=off_diagonal(), positives=positives, **options)
+        lse, total = row_lse_and_sum(features, features, candidates=candidates, positives=positives, **options)
         losses = lse - total / count.clamp(min=1)
     else:
+        assert positives is not None
         passed = {"others": LogSumExp(different(labels)), "positives": LogSumExp(positives)}
         others, positive = row_lses(features, features, passed, **options)
         # an anchor alone in its class has none, -inf: replaced before it meets another in a difference
