@@ -146,6 +146,7 @@ def must_pass(tree: Path, languages: Sequence[str]) -> None:
         run = in_tree(tree, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *REACHED_BY[language])
         if run.returncode:
             sys.exit(f"the tests of {language} fail without a mutation:\n{run.stdout[-2000:]}")
+        print(f"without a mutation, {language}: {last_line(run.stdout)}", flush=True)
 
 
 def judge_all(mutations: Sequence[Mutation], jobs: int) -> list[Outcome]:
