@@ -23,12 +23,12 @@ from contrastive_ops.problem import statistics_dtype
 
 torch.library.define(
     "contrastive_ops::tuple_spans",
-    "(Tensor[] vectors, int data) -> (Tensor banks, Tensor data_volume, Tensor mixing, Tensor volume, "
+    "(Tensor[] vectors, int data) -> (Tensor banks, Tensor col_term, Tensor mixing, Tensor volume, "
     "Tensor last_square, Tensor inverse)",
 )
 torch.library.define(
     "contrastive_ops::tuple_spans_backward",
-    "(Tensor[] vectors, int data, Tensor inverse, Tensor? dbanks, Tensor? ddata_volume, Tensor? dvolume, "
+    "(Tensor[] vectors, int data, Tensor inverse, Tensor? dbanks, Tensor? dcol_term, Tensor? dvolume, "
     "Tensor? dlast_square) -> Tensor",
 )
 
@@ -38,7 +38,7 @@ class TupleSpans(NamedTuple):
     anchor where all are data vectors."""
 
     banks: Tensor  # [.., K, N, D]: see `tuple_spans`
-    data_volume: Tensor  # [.., N], of the K data vectors
+    col_term: Tensor  # [.., N], of the K data vectors
     mixing: Tensor  # [.., K(K+1)/2, N]: see `Score`
     volume: Tensor  # [.., N], of all vectors
     last_square: Tensor  # [.., N], |x|^2 of the last of them
@@ -71,7 +71,7 @@ class _TupleSpans(Rule):
         needs_grad = ctx.needs_input_grad[1:]
         constant = [spans.mixing]
         if not any(needs_grad[:data]):  # or the kernels would compute gradients that nobody takes
-            constant += [spans.banks, spans.data_volume]
+            constant += [spans.banks, spans.col_term]
         if not needs_grad[-1]:
             constant.append(spans.last_square)
         ctx.mark_non_differentiable(*constant)
@@ -79,14 +79,14 @@ class _TupleSpans(Rule):
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, saved, dbanks, ddata_volume, _, dvolume, dlast_square):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, saved, dbanks, dcol_term, _, dvolume, dlast_square):  # type: ignore[no-untyped-def]
         inverse, *vectors = saved
         # compiled graphs have zeros, not None, for what nobody used: of outputs that there is nothing of, too
         if ctx.data == 0:
-            ddata_volume = None
+            dcol_term = None
         if ctx.data == len(vectors):
             dvolume = dlast_square = None
-        upstream = (dbanks, ddata_volume, dvolume, dlast_square)
+        upstream = (dbanks, dcol_term, dvolume, dlast_square)
         if all(gradient is None for gradient in upstream):
             return (None,) * (1 + len(vectors))
         gradients = torch.ops.contrastive_ops.tuple_spans_backward(vectors, ctx.data, inverse, *upstream).unbind(0)
@@ -127,7 +127,7 @@ def _holds_basis(dtype: torch.dtype) -> bool:
 
 @torch.library.impl("contrastive_ops::tuple_spans", "CompositeExplicitAutograd")
 def _tuple_spans(vectors, data):  # type: ignore[no-untyped-def]
-    banks, data_volume, mixing, volume, last_square, inverse = _new_spans(vectors, data)
+    banks, col_term, mixing, volume, last_square, inverse = _new_spans(vectors, data)
     count, d = len(vectors), vectors[0].shape[-1]
     tuples = vectors[0].shape[:-1].numel()
     bank_rows, mixing_rows = banks.transpose(-3, -2).view(tuples, data, d), mixing.mT.view(tuples, mixing.shape[-2])
@@ -141,7 +141,7 @@ def _tuple_spans(vectors, data):  # type: ignore[no-untyped-def]
         volume.view(-1).copy_(volumes(triangle))
         last_square.view(-1).copy_(triangle[:, -1].square().sum(-1))
     if data:
-        data_volume.view(-1).copy_(volumes(triangle[:, :data, :data]))
+        col_term.view(-1).copy_(volumes(triangle[:, :data, :data]))
     triangle.copy_(inverse_triangle(triangle))
     r, s = torch.tril_indices(data, data, device=banks.device)
     if is_basis:
@@ -149,12 +149,12 @@ def _tuple_spans(vectors, data):  # type: ignore[no-untyped-def]
     elif data:
         mixing_rows.copy_(triangle[:, r, s])
         torch.stack(vectors[:data], -2, out=banks.transpose(-3, -2))
-    return banks, data_volume, mixing, volume, last_square, inverse
+    return banks, col_term, mixing, volume, last_square, inverse
 
 
 @torch.library.impl("contrastive_ops::tuple_spans_backward", "CompositeExplicitAutograd")
 def _tuple_spans_backward(  # type: ignore[no-untyped-def]
-    vectors, data, inverse, dbanks, ddata_volume, dvolume, dlast_square
+    vectors, data, inverse, dbanks, dcol_term, dvolume, dlast_square
 ):
     """The gradient of both volumes, 2 x of the square, and L^-T (I - Y^T Y) dY of the basis of the data vectors; where
     the banks are the vectors, (I - Y^T Y) of their own gradient. All of it is one small matrix times vectors and
@@ -164,8 +164,8 @@ def _tuple_spans_backward(  # type: ignore[no-untyped-def]
     inverse = inverse.view(-1, count, count)
     of_data = inverse[:, :data, :data]
     coefficients = torch.zeros_like(inverse) if dvolume is None else volume_coefficients(inverse, dvolume.reshape(-1))
-    if ddata_volume is not None:
-        coefficients[:, :data, :data] += volume_coefficients(of_data, ddata_volume.reshape(-1))
+    if dcol_term is not None:
+        coefficients[:, :data, :data] += volume_coefficients(of_data, dcol_term.reshape(-1))
     if dlast_square is not None:
         coefficients[:, -1, -1] += 2 * dlast_square.reshape(-1)
     change, is_basis = [] if dbanks is None else dbanks.unbind(-3), _holds_basis(gradients.dtype)

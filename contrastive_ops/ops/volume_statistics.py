@@ -115,7 +115,7 @@ def volume_problem(
         rows=Side(anchor, problem.rows.bias),
         cols=Side(spans.banks, problem.cols.bias),
         scale=problem.scale,
-        score=VolumeScore(row_term, spans.data_volume, spans.mixing, absolute),
+        score=VolumeScore(row_term, spans.col_term, spans.mixing, absolute),
         reductions=problem.reductions,
         workspace_bytes=problem.workspace_bytes,
     )
