@@ -12,6 +12,7 @@ from contrastive_ops.plain import plain_int
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Problem, Side, statistics_dtype
 from contrastive_ops.reductions import MAX_REDUCTIONS, Reduction
 from contrastive_ops.relations import Clause, Relation
+from contrastive_ops.scores import DOT
 from contrastive_ops.steady import steady
 
 MAX_OFFSET = 2**62
@@ -53,6 +54,7 @@ def build_problem(
         rows=rows,
         cols=rows if self_similarity else Side(keys, col_bias),
         scale=checked_scale,
+        score=DOT,
         reductions=checked,
         self_similarity=self_similarity,
         workspace_bytes=workspace_bytes,

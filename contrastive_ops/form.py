@@ -47,7 +47,7 @@ def flatten(problem: Problem, workspace_bytes: int) -> Flat:
     offsets = [clause.offset for r in problem.reductions for clause in r.relation.clauses if not clause.uses_ids]
     leaves: list[Tensor] = []
     places = []
-    for leaf, tensor in problem.leaves:
+    for leaf, tensor in problem.leaves():
         # one that has a gradient keeps its places: autograd adds what each receives
         place = len(leaves) if leaf.gradient is not None else _place(tensor, leaves)
         places.append(place)
@@ -107,7 +107,7 @@ def parse(form: str) -> Form:
     is_self = "self" in words
     cols = rows if is_self else Side(_HERE, _HERE if "col_bias" in words else None)
     problem = Problem(rows, cols, _HERE, _SCORES[score], tuple(_parse_reduction(*part) for part in others), is_self)
-    leaves = [leaf for leaf, _ in problem.leaves]
+    leaves = [leaf for leaf, _ in problem.leaves()]
     if places is None:
         places = tuple(range(len(leaves)))
     return Form(problem, tuple(leaves[places.index(i)] for i in range(max(places) + 1)), places)

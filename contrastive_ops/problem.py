@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contrastive_ops.leaves import Axis, Leaf, cut
 from contrastive_ops.reductions import Reduced, Reduction
-from contrastive_ops.scores import DOT, Score
+from contrastive_ops.scores import Score
 
 DEFAULT_WORKSPACE_BYTES = 64 * 1024 * 1024
 
@@ -55,8 +55,8 @@ class Problem(NamedTuple):
     rows: Side
     cols: Side  # those of the rows in self-similarity
     scale: Tensor  # [], statistics dtype
-    score: Score = DOT
-    reductions: tuple[Reduction, ...] = ()
+    score: Score
+    reductions: tuple[Reduction, ...]
     self_similarity: bool = False  # one set, and relations and biases are symmetric: half of the pairs suffice
     workspace_bytes: int = 0  # budget for scores kept between forward and backward
 
@@ -104,7 +104,6 @@ class Problem(NamedTuple):
 
         return tuple([r.reduced(iter([neutral(r, m if dim == -1 else n) for dim in r.dims])) for r in self.reductions])
 
-    @property
     def leaves(self) -> list[tuple[Leaf, Tensor]]:
         """Every tensor once, in the order in which `with_leaves` takes them."""
         found = [(SCALE, self.scale), (QUERIES, self.rows.vectors)]
@@ -117,7 +116,7 @@ class Problem(NamedTuple):
         for name, leaf in self.score.LEAVES:
             found.append((leaf, getattr(self.score, name)))
         for reduction in self.reductions:
-            found += reduction.leaves
+            found += reduction.leaves()
         return found
 
     def with_leaves(self, tensors: Iterable[Tensor], offsets: Iterator[int] | None = None) -> Problem:
@@ -135,7 +134,7 @@ class Problem(NamedTuple):
 
     def map(self, change: Callable[[Leaf, Tensor], Tensor]) -> Problem:
         """The same with each tensor changed."""
-        return self.with_leaves([change(leaf, tensor) for leaf, tensor in self.leaves])
+        return self.with_leaves([change(leaf, tensor) for leaf, tensor in self.leaves()])
 
     def select(self, rows: slice | None = None, cols: slice | None = None, batch: slice | None = None) -> Problem:
         """The part of these lines and entries of the batch, renumbered from 0. Slices have a start and a stop."""

@@ -110,7 +110,6 @@ class Relation:
         )
         return self if holds_none else self.intersection(off_diagonal())
 
-    @property
     def leaves(self) -> list[tuple[Leaf, Any]]:
         """Its ids, clause by clause."""
         return [

@@ -135,7 +135,7 @@ def _common(distribution: Distribution, groups: tuple[tuple[int, ...], ...], tas
         "form of the problem": flatten(problem, 0).form,
         "diagonals": flatten(problem, 0).numbers,
         "inputs that require grad": tuple(
-            leaf.gradient for leaf, tensor in problem.leaves if leaf.gradient and grad and requires_grad(tensor)
+            leaf.gradient for leaf, tensor in problem.leaves() if leaf.gradient and grad and requires_grad(tensor)
         ),
         **task.facts,
     }

@@ -40,7 +40,7 @@ class Lines(NamedTuple):
 def own_lines(problem: Problem, row_start: int, col_start: int) -> tuple[Lines, Lines]:
     """The (rows, columns) of this rank's own problem, which has no batch dimension."""
     rows, cols = (
-        tuple(lines_first(leaf, tensor) for leaf, tensor in problem.leaves if leaf.axis is axis)
+        tuple(lines_first(leaf, tensor) for leaf, tensor in problem.leaves() if leaf.axis is axis)
         for axis in (Axis.ROWS, Axis.COLS)
     )
     return Lines(row_start, rows), Lines(col_start, cols)
@@ -51,7 +51,7 @@ def block(problem: Problem, rows: Lines, cols: Lines, workspace_bytes: int) -> P
     of_axis = {Axis.ROWS: iter(rows.tensors), Axis.COLS: iter(cols.tensors)}
     tensors = [
         tensor if leaf.axis is Axis.NONE else lines_in_place(leaf, next(of_axis[leaf.axis]))
-        for leaf, tensor in problem.leaves
+        for leaf, tensor in problem.leaves()
     ]
     placed = problem.with_leaves(tensors).moved(rows.start, cols.start)
     return placed.with_batch()._replace(workspace_bytes=workspace_bytes)

@@ -83,11 +83,11 @@ def backward_pass(
     """
     problem, stay, travel = plan.own(leaves)
     carrier = plan.carrier
-    asked = [leaf for (leaf, _), want in zip(problem.leaves, wanted, strict=True) if want]
+    asked = [leaf for (leaf, _), want in zip(problem.leaves(), wanted, strict=True) if want]
     asked_of_rows, asked_of_cols = ([x for x in asked if x.axis is axis] for axis in (Axis.ROWS, Axis.COLS))
     asked_of_stay, asked_of_travel = plan.by_role(asked_of_rows, asked_of_cols)
     homeward = carrier.homeward([torch.add] * len(asked_of_travel)) if asked_of_travel else None
-    dims = {leaf: tensor.dim() for leaf, tensor in problem.leaves}
+    dims = {leaf: tensor.dim() for leaf, tensor in problem.leaves()}
     asked_names = Wanted.of(asked, dtype)
     knows, brings = plan.by_role(
         _known(problem, results, upstream, Axis.ROWS), _known(problem, results, upstream, Axis.COLS)
@@ -117,7 +117,7 @@ def backward_pass(
         found |= zip(asked_of_travel, homeward.arrived(), strict=True)
     return [
         None if not want else scale if leaf.axis is Axis.NONE else lines_in_place(leaf, found[leaf])
-        for (leaf, _), want in zip(problem.leaves, wanted, strict=True)
+        for (leaf, _), want in zip(problem.leaves(), wanted, strict=True)
     ]
 
 

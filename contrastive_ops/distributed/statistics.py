@@ -98,7 +98,7 @@ def statistics_of_team(task: Task, team: Team, distribution: Distribution) -> St
     """The statistics of this rank's lines over those of all ranks of the team. All of them call it together."""
     problem = task.problem.with_two_sides()
     counts = team.row_counts if team.rows_travel else team.col_counts
-    leaves = [tensor for _, tensor in problem.leaves]
+    leaves = [tensor for _, tensor in problem.leaves()]
     plan = Plan(
         problem=problem.map(lambda _, tensor: tensor.detach().new_empty((0,))),
         backend=task.backend,

@@ -42,7 +42,7 @@ def total_and_gradients(
             found = backend.backward(panel, results, upstream, kept, asked)
         if rows == slice(0, problem.sizes[1]):
             return total, {leaf: found.of(leaf) for leaf in wanted}
-        for leaf, tensor in problem.leaves:
+        for leaf, tensor in problem.leaves():
             if leaf in wanted:
                 if leaf not in gradients:
                     gradients[leaf] = torch.zeros_like(tensor, dtype=problem.statistics_dtype)

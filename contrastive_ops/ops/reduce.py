@@ -86,7 +86,7 @@ def reduce(
 
 def reduced(problem: Problem, backend: str | None) -> Results:
     """The reductions of a problem as `build_problem` makes it, differentiable once."""
-    leaves = problem.leaves
+    leaves = problem.leaves()
     needs_grad = torch.is_grad_enabled() and requires_grad(
         *[tensor for leaf, tensor in leaves if leaf.gradient is not None]
     )

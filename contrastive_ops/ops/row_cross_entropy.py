@@ -62,7 +62,7 @@ def summed_row_cross_entropy(
         workspace_bytes=workspace_bytes,
     )
     needs_grad = torch.is_grad_enabled() and requires_grad(
-        *[tensor for leaf, tensor in problem.leaves if leaf.gradient is not None]
+        *[tensor for leaf, tensor in problem.leaves() if leaf.gradient is not None]
     )
     flat = flatten(problem, problem.workspace_bytes if needs_grad else 0)
     wanted = require_grad(flat.leaves) if needs_grad else [False] * len(flat.leaves)

@@ -67,7 +67,6 @@ class Reduction:
         """Whether columns are reduced as rows are, where both are one set, so that half of the pairs tell both."""
         return self.has_slope and self.relation.is_symmetric
 
-    @property
     def leaves(self) -> list[tuple[Leaf, Any]]:
         """Its tensors, once checked."""
         found: list[tuple[Leaf, Any]] = [] if self.factor is None else [(FACTOR, self.factor)]
@@ -75,7 +74,7 @@ class Reduction:
             found.append((ROW_VALUES, self.row_values))
         if self.compares and self.columns:
             found.append((COL_VALUES, self.col_values))
-        return found + self.relation.leaves
+        return found + self.relation.leaves()
 
     def with_leaves(self, tensors: Iterator[Tensor], offsets: Iterator[int] | None = None) -> Reduction:
         """The same with the next of other tensors, and of other offsets of diagonals if they are given."""

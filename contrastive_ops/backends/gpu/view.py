@@ -68,7 +68,7 @@ def view_of(problem: Problem, results: Results = (), upstream: Results = (), uni
     """Queries own the rows; with results and upstream gradients in the gradient pass."""
     _, m, n, _ = problem.sizes
     # nearly always all is as kernels read it, and nothing is made anew: a tenth of a small step's time on the host
-    leaves = problem.leaves
+    leaves = problem.leaves()
     placed = [_contiguous(leaf, tensor) for leaf, tensor in leaves]
     if any(now is not before for now, (_, before) in zip(placed, leaves, strict=True)):
         problem = problem.with_leaves(placed)
