@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import NO_EMULATOR
 from dense_volumes import dense_volumes
-from emulated_cuda import emulated_backend, host_counts
 from torch import Tensor
 
 from contrastive_ops import diagonal, different, off_diagonal, same
@@ -23,6 +22,7 @@ from contrastive_ops.ops.reduce import reduce, reduced
 from contrastive_ops.ops.volume_statistics import volume_problem
 from contrastive_ops.reductions import CountAbove, Largest, LogSumExp, Reduced, Reduction, ScoreSum
 from contrastive_ops.testing import DTYPES, norm_error
+from contrastive_ops.testing.emulated_cuda import emulated_backend, host_counts
 
 pytestmark = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
 
