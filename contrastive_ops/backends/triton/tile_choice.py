@@ -11,7 +11,7 @@ NARROWEST = 16  # columns that tensor cores multiply
 
 def score_tile(view: View, target: Target, self_similarity: bool, keeps: bool) -> Tile:
     kept = _find("kept_reduce", view, target) if keeps else None
-    tile = kept or _find(_of_score(view, "reduce"), view, target)
+    tile = kept or _reducing_tile(_of_score(view, "reduce"), view, target)
     assert tile is not None
     if not self_similarity:
         return tile
@@ -36,6 +36,14 @@ def macro_product_tile(view: View, target: Target) -> Tile:
     return tile
 
 
+def _reducing_tile(kernel: str, view: View, target: Target) -> Tile | None:
+    """Rows of the table are those of sums and of one slope that has a result. Reductions without a slope, whose scores
+    are compared from one pass to another, have one tile in whichever company."""
+    reductions = view.problem.reductions
+    is_usual = all(r.has_slope for r in reductions) and sum(r.slope_has_result for r in reductions) <= 1
+    return (None if is_usual else _several(kernel, view, target)) or _find(kernel, view, target)
+
+
 def _sloping_tile(kernel: str, view: View, target: Target) -> Tile | None:
     """Rows of the table are those of one reduction whose slope is one of its results: the lines of further ones take
     the registers of half of the columns."""
@@ -43,9 +51,12 @@ def _sloping_tile(kernel: str, view: View, target: Target) -> Tile | None:
     results = max(sum(values.result is not None for values in side) for side in (view.rows, view.cols))
     if tile is None or results <= 1:
         return tile
+    return _several(kernel, view, target) or tile._replace(block_n=max(tile.block_n // 2, NARROWEST))
+
+
+def _several(kernel: str, view: View, target: Target) -> Tile | None:
     several = f"several_{kernel}"
-    found = _find(several, view, target) if several in TABLE else None
-    return found or tile._replace(block_n=max(tile.block_n // 2, NARROWEST))
+    return _find(several, view, target) if several in TABLE else None
 
 
 def _find(kernel: str, view: View, target: Target) -> Tile | None:

@@ -127,6 +127,16 @@ _ROWS: dict[str, dict[tuple[str, str], tuple[Row, ...]]] = {
         ("gfx942", "tf32"): (Row(ANY_D, Tile(128, 64, 32, 8, 2)),),
         ("gfx942", "fp32"): (Row(ANY_D, Tile(128, 64, 32, 8, 2)),),
     },
+    # for further reductions than sums and one whose slope is of its result, where the tile above spills; of its depth
+    "several_reduce": {
+        ("sm_80 sm_86", "half"): (Row(128, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(64, 128, 64, 8, 3))),
+        ("sm_80", "tf32"): (Row(64, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(64, 128, 32, 8, 2))),
+        ("sm_86", "tf32"): (Row(64, Tile(128, 64, 0, 8, 2)), Row(ANY_D, Tile(64, 128, 32, 8, 3))),
+        ("sm_90", "half"): (Row(256, Tile(64, 64, 0, 8, 2)), Row(ANY_D, Tile(64, 64, 64, 8, 2))),
+        ("sm_90", "tf32"): (Row(128, Tile(64, 64, 0, 8, 2)), Row(ANY_D, Tile(64, 64, 32, 8, 2))),
+        ("sm_90", "fp32"): (Row(ANY_D, Tile(64, 64, 16, 8, 2)),),
+        ("sm_80", "fp64"): (Row(ANY_D, Tile(32, 64, 16, 8, 2)),),
+    },
     # for several reductions whose slopes are of their results, where half of the columns of the rows above spill
     "several_gradient": {
         ("sm_80", "tf32"): (
