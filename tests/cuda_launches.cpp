@@ -64,7 +64,7 @@ int main() {
         for (const ScoreKind score : {ScoreKind::kDot, ScoreKind::kVolume}) {
           if (score == ScoreKind::kVolume && path == Path::kHopper) continue;
           matrix.score.kind = score, matrix.banks = score == ScoreKind::kDot ? 1 : kMaxBanks;
-          statistics_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, stream);
+          reduce_fwd(path, {matrix, {}, {}, nullptr, kSize, kSize, 1, 1, false}, stream);
           for (const void* kept : {static_cast<const void*>(nullptr), static_cast<const void*>(data)}) {
             if (kept && (path == Path::kHopper || score == ScoreKind::kVolume)) continue;
             macro_gradient_bwd(path, {matrix, kept, data, 0, kSize, {}, nullptr, 1.0, 0, 0, kSize, kSize}, stream);

@@ -140,7 +140,7 @@ MUTATIONS = [
         "first[1] * exponential(first[0] - shift) + second[1] * exponential(second[0] - shift)",
         "first[1] * exponential(first[0] - shift) + second[1]",
         (
-            f"{TRITON}/statistics_fwd.py",
+            f"{TRITON}/reduce_fwd.py",
             "total * exponential(top - shift) + new_total * exponential(new_top - shift)",
             "total * exponential(top - shift) + new_total",
         ),
@@ -186,7 +186,7 @@ MUTATIONS = [
         "kept_lines = batch.to(tl.int64) * num_rows + tile.rows",
         "kept_lines = batch.to(tl.int64) * 0 + tile.rows",
         (
-            f"{TRITON}/statistics_fwd.py",
+            f"{TRITON}/reduce_fwd.py",
             "kept_lines = batch.to(tl.int64) * num_rows + rows",
             "kept_lines = batch.to(tl.int64) * 0 + rows",
         ),
@@ -197,7 +197,7 @@ MUTATIONS = [
         "tl.where(tile.col_start == tile.row_start, neutral[s], found[s])",
         "tl.where(tile.col_start == tile.row_start, found[s], found[s])",
         (
-            f"{TRITON}/statistics_fwd.py",
+            f"{TRITON}/reduce_fwd.py",
             "counted = tl.where(col_start == row_start, 0.0, counted)",
             "counted = tl.where(col_start == row_start, counted, counted)",
         ),
@@ -263,14 +263,14 @@ MUTATIONS = [
         f"{CUDA}/reduction/log_sum_exp_of_stripe.cuh",
         "stripe.walk.starts_col(tile) ? found : MergeExpSums",
         "true ? found : MergeExpSums",
-        (f"{CUDA}/statistics_fwd.cuh", "walk_.starts_col(tile) ? found", "true ? found"),
+        (f"{CUDA}/reduce_fwd.cuh", "walk_.starts_col(tile) ? found", "true ? found"),
     ),
     fault(
         "cuda: a mirrored tile's positives count twice",
         f"{CUDA}/reduction/score_sum_of_tiles.cuh",
         "of_cols.of[0] && !stripe.is_mirrored(tile)",
         "of_cols.of[0]",
-        (f"{CUDA}/statistics_fwd.cuh", "params_.cols.positive && !is_mirrored(tile)", "params_.cols.positive"),
+        (f"{CUDA}/reduce_fwd.cuh", "params_.cols.positive && !is_mirrored(tile)", "params_.cols.positive"),
     ),
     fault(
         "cuda: d_scale counts blocks on the diagonal twice",

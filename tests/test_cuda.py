@@ -55,7 +55,7 @@ class Recording:
 
     def __getattr__(self, name):
         found = getattr(self.module, name)
-        if name not in ("statistics_fwd", "macro_pass_bwd"):
+        if name not in ("reduce_fwd", "macro_pass_bwd"):
             return found
 
         def call(paths, matrix, **options):
@@ -189,7 +189,7 @@ def test_one_direction_computes_every_score_once(has_hopper, monkeypatch):
     for found, expected in zip(results[1], results[0], strict=True):
         assert norm_error(found, expected) < tolerance_for(dtype, "cuda").grad
     # panels of 128 and 72 rows, by tiles of 128 rows
-    assert [x["row_stripe"] * x["num_row_stripes"] for x in recording.of("statistics_fwd")] == [128, 128]
+    assert [x["row_stripe"] * x["num_row_stripes"] for x in recording.of("reduce_fwd")] == [128, 128]
     passes = recording.of("macro_pass_bwd")
     heights = [[rows for _, _, rows, _, _ in x["blocks"]] for x in passes]
     assert heights == [[128], [72]] and all(x["kept"] != 0 for x in passes)

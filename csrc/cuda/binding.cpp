@@ -145,16 +145,16 @@ PYBIND11_MODULE(CONTRASTIVE_CUDA_MODULE, m) {
       "Lines and D of a tile of the embeddings' gradients in macro_pass_bwd, and the lines of a step of its sums.");
 
   m.def(
-      "statistics_fwd",
+      "reduce_fwd",
       [](Path path, const Matrix& of, const std::vector<Addresses>& rows, const std::vector<Addresses>& cols,
          Address kept, int64_t row_stripe, int64_t col_stripe, int num_row_stripes, int num_col_stripes,
          bool self_similarity, Address stream_address) {
         Stream stream(pointer(stream_address));
-        StatisticsParams params = {
+        ReduceParams params = {
             of, {}, {}, pointer(kept), row_stripe, col_stripe, num_row_stripes, num_col_stripes, self_similarity};
         set_slots(params.rows, rows);
         set_slots(params.cols, cols);
-        statistics_fwd(path, params, stream);
+        reduce_fwd(path, params, stream);
       },
       py::arg("path"), py::arg("matrix"), py::kw_only(), py::arg("rows"), py::arg("cols"), py::arg("kept"),
       py::arg("row_stripe"), py::arg("col_stripe"), py::arg("num_row_stripes"), py::arg("num_col_stripes"),

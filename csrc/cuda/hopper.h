@@ -7,7 +7,7 @@ namespace contrastive_ops::cuda {
 
 TileShape score_tile_hopper();
 ProductTile product_tile_hopper();
-void statistics_fwd_hopper(const StatisticsParams& params, Stream& stream);
+void reduce_fwd_hopper(const ReduceParams& params, Stream& stream);
 void macro_gradient_bwd_hopper(const MacroGradientParams& params, Stream& stream);
 void macro_product_bwd_hopper(const MacroProductParams& params, Stream& stream);
 

@@ -25,7 +25,7 @@ struct ProductTile {
 };
 ProductTile product_tile(Path path, DType dtype);
 
-void statistics_fwd(Path path, const StatisticsParams& params, Stream& stream);
+void reduce_fwd(Path path, const ReduceParams& params, Stream& stream);
 void merge_slots(const MergeParams& params, Stream& stream);
 void macro_gradient_bwd(Path path, const MacroGradientParams& params, Stream& stream);
 void macro_product_bwd(Path path, const MacroProductParams& params, Stream& stream);

@@ -63,7 +63,7 @@ struct Slots {
 };
 
 // Score pass: a block takes one stripe of rows times one stripe of columns, and so owns its slots.
-struct StatisticsParams {
+struct ReduceParams {
   Matrix matrix;
   Slots rows[kMaxReductions];      // [col stripes (+ 1 in self-similarity), B, M]
   Slots cols[kMaxReductions];      // [row stripes, B, N]; the same as `rows` in self-similarity

@@ -15,7 +15,7 @@ class StripeWalk {
   // Blocks that run side by side form a square of stripes, so that the second-level cache holds the embeddings of both.
   static constexpr int kSideBySide = 8;
 
-  __device__ __forceinline__ StripeWalk(const StatisticsParams& params, int index) {
+  __device__ __forceinline__ StripeWalk(const ReduceParams& params, int index) {
     const int group = index / (kSideBySide * params.num_col_stripes) * kSideBySide;
     const int in_group = index % (kSideBySide * params.num_col_stripes);
     const int height = params.num_row_stripes - group < kSideBySide ? params.num_row_stripes - group : kSideBySide;

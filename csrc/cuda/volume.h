@@ -6,7 +6,7 @@
 namespace contrastive_ops::cuda {
 
 TileShape score_tile_volume(DType dtype);
-void statistics_fwd_volume(const StatisticsParams& params, Stream& stream);
+void reduce_fwd_volume(const ReduceParams& params, Stream& stream);
 void macro_gradient_bwd_volume(const MacroGradientParams& params, Stream& stream);
 
 }  // namespace contrastive_ops::cuda

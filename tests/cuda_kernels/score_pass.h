@@ -19,8 +19,8 @@ class ScorePass {
   // Leaves the results, and the products of dot products, in the problem.
   void run() {
     const TileShape tile = score_tile(of_.path, of_.dtype, c_.volume_banks > 0 ? ScoreKind::kVolume : ScoreKind::kDot);
-    StatisticsParams params = {
-        of_.matrix(), {}, {}, nullptr, c_.tiles_m * tile.block_m, c_.tiles_n * tile.block_n, 0, 0, c_.self};
+    ReduceParams params = {of_.matrix(), {}, {}, nullptr, c_.tiles_m * tile.block_m, c_.tiles_n * tile.block_n, 0, 0,
+                           c_.self};
     params.num_row_stripes = static_cast<int>((c_.m + params.row_stripe - 1) / params.row_stripe);
     params.num_col_stripes = static_cast<int>((c_.n + params.col_stripe - 1) / params.col_stripe);
     const int num_slots[2] = {params.num_col_stripes + c_.self, params.num_row_stripes};
@@ -37,7 +37,7 @@ class ScorePass {
       of_.kept.assign(of_.products.size(), Stat(kNaN));
       params.kept = of_.kept.data();
     }
-    statistics_fwd(of_.path, params, of_.stream);
+    reduce_fwd(of_.path, params, of_.stream);
     if (!of_.kept.empty()) of_.compare("products", of_.kept, of_.products, of_.tolerance());
     for (int side = 0; side < 2; ++side) merge(side, num_slots[side], numbers[side]);
     for (Reduced& reduced : of_.reductions) {

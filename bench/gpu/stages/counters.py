@@ -12,7 +12,7 @@ from functools import partial
 from bench import REPOSITORY
 from bench.gpu.case import Case, Row, Setting, Skipped
 
-KERNELS = {"macro_product": 80, "macro_gradient": 80, "statistics_fwd": 2}  # launches of warming up that are skipped
+KERNELS = {"macro_product": 80, "macro_gradient": 80, "reduce_fwd": 2}  # launches of warming up that are skipped
 SECTIONS = (
     "SpeedOfLight",
     "ComputeWorkloadAnalysis",

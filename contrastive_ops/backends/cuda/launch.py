@@ -63,7 +63,7 @@ class CudaKernels:
         kept: Tensor | None,
         self_similarity: bool,
     ) -> None:
-        self.module.statistics_fwd(
+        self.module.reduce_fwd(
             self._score_path(view),
             self._matrix(view),
             rows=[_addresses(state) for state in rows],

@@ -37,7 +37,7 @@ class AnyReductions {
   __device__ __forceinline__ void take_one(const Reduced& reduced, int r, const Tile& tile, Acc& acc,
                                            Stripe<MainLoop>& stripe) const {
     using State = typename Reduced::State;
-    const StatisticsParams& params = stripe.params;
+    const ReduceParams& params = stripe.params;
     const Matrix& matrix = params.matrix;
     const Reduction& of = matrix.reductions[r];
     const bool may_hold = may_include<MainLoop>(of.relation, tile);

@@ -21,7 +21,7 @@ class ScoreSumOfTiles {
 
   // `acc`: the scores.
   __device__ __forceinline__ void take(const Tile& tile, Acc& acc, Stripe<MainLoop>& stripe) const {
-    const StatisticsParams& params = stripe.params;
+    const ReduceParams& params = stripe.params;
     const Matrix& matrix = params.matrix;
     const Relation& relation = matrix.reductions[kIndex].relation;
     const Slots &of_rows = params.rows[kIndex], &of_cols = params.cols[kIndex];

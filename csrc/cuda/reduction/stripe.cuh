@@ -9,7 +9,7 @@ namespace contrastive_ops::cuda {
 
 template <class MainLoop>
 struct Stripe {
-  const StatisticsParams& params;
+  const ReduceParams& params;
   const StripeWalk<MainLoop>& walk;
   const int batch;
   LineReduction<MainLoop, 2> lines;

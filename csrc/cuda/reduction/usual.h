@@ -48,10 +48,10 @@ inline bool is_usual(const Matrix& matrix) {
 }
 
 // The same work with usual reductions in their places, if it has no others.
-inline StatisticsParams arranged(const StatisticsParams& params) {
+inline ReduceParams arranged(const ReduceParams& params) {
   const UsualPlaces places(params.matrix);
   if (!places.found) return params;
-  StatisticsParams usual = params;
+  ReduceParams usual = params;
   usual.matrix = with_usual(params.matrix, places);
   for (int i = 0; i < kNumUsual; ++i) {
     const bool is_there = places.of[i] != UsualPlaces::kNone;

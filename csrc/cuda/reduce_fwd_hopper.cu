@@ -1,4 +1,4 @@
-#include "statistics_fwd.cuh"
+#include "reduce_fwd.cuh"
 
 #include "hopper.cuh"
 #include "score/dot.cuh"
@@ -7,10 +7,10 @@ namespace contrastive_ops::cuda {
 
 TileShape score_tile_hopper() { return {HopperScores<__half>::kBlockM, HopperScores<__half>::kBlockN}; }
 
-void statistics_fwd_hopper(const StatisticsParams& params, Stream& stream) {
+void reduce_fwd_hopper(const ReduceParams& params, Stream& stream) {
   with_hopper_loop<HopperScores>(params.matrix.dtype, [&](auto* loop) {
     using MainLoop = std::remove_pointer_t<decltype(loop)>;
-    launch_statistics_fwd<MainLoop, DotScore<MainLoop>>(params, stream);
+    launch_reduce_fwd<MainLoop, DotScore<MainLoop>>(params, stream);
   });
 }
 

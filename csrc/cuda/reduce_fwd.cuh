@@ -9,7 +9,7 @@ namespace contrastive_ops::cuda {
 
 // Set: of the reductions, see reduction/sets.cuh.
 template <class MainLoop, class Set>
-class StatisticsEpilogue {
+class ReduceEpilogue {
   using Acc = typename MainLoop::Acc;
   using Stat = typename MainLoop::Stat;
   using Reductions = typename Set::template Reductions<MainLoop>;
@@ -17,8 +17,8 @@ class StatisticsEpilogue {
  public:
   static constexpr int kSharedBytes = LineReduction<MainLoop, 2>::kSharedBytes + Reductions::kSharedBytes;
 
-  __device__ __forceinline__ StatisticsEpilogue(SharedMemory& shared, const StatisticsParams& params,
-                                                const StripeWalk<MainLoop>& walk, int batch)
+  __device__ __forceinline__ ReduceEpilogue(SharedMemory& shared, const ReduceParams& params,
+                                            const StripeWalk<MainLoop>& walk, int batch)
       : stripe_{params, walk, batch, LineReduction<MainLoop, 2>(shared)},
         reductions_(shared),
         scale_(load_scalar<Stat>(params.matrix.scale)) {}
@@ -43,35 +43,34 @@ class StatisticsEpilogue {
 
 template <class MainLoop, class Score, class Set>
 __global__ void __launch_bounds__(MainLoop::kThreads, MainLoop::kMinBlocks)
-    statistics_fwd_kernel(const __grid_constant__ Arguments<MainLoop, StatisticsParams, Set> arguments) {
-  const StatisticsParams& params = arguments.params;
+    reduce_fwd_kernel(const __grid_constant__ Arguments<MainLoop, ReduceParams, Set> arguments) {
+  const ReduceParams& params = arguments.params;
   const int batch = blockIdx.y;
   const StripeWalk<MainLoop> walk(params, blockIdx.x);
   SharedMemory shared;
   const MainLoop main_loop(shared, arguments.operands, batch);
-  StatisticsEpilogue<MainLoop, Set> epilogue(shared, params, walk, batch);
+  ReduceEpilogue<MainLoop, Set> epilogue(shared, params, walk, batch);
   Score score(shared, params.matrix, batch);
   score.for_each_tile(main_loop, walk, epilogue);
 }
 
 template <class MainLoop, class Score, class Set>
-void launch_statistics_fwd_of(const StatisticsParams& params, Stream& stream) {
+void launch_reduce_fwd_of(const ReduceParams& params, Stream& stream) {
   const dim3 grid(params.num_row_stripes * params.num_col_stripes, static_cast<unsigned>(params.matrix.batch));
-  const Arguments<MainLoop, StatisticsParams, Set> arguments = {params,
-                                                                score_operands<MainLoop>(params.matrix, stream)};
-  constexpr int kWithoutScore = MainLoop::kSharedBytes + StatisticsEpilogue<MainLoop, Set>::kSharedBytes;
+  const Arguments<MainLoop, ReduceParams, Set> arguments = {params, score_operands<MainLoop>(params.matrix, stream)};
+  constexpr int kWithoutScore = MainLoop::kSharedBytes + ReduceEpilogue<MainLoop, Set>::kSharedBytes;
   const SharedBytes shared_bytes = {kWithoutScore + Score::shared_bytes(params.matrix.banks),
                                     kWithoutScore + Score::shared_bytes(kMaxBanks)};
-  launch((statistics_fwd_kernel<MainLoop, Score, Set>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
+  launch((reduce_fwd_kernel<MainLoop, Score, Set>), grid, MainLoop::kThreads, shared_bytes, stream, arguments);
 }
 
 // `params`: arranged.
 template <class MainLoop, class Score>
-void launch_statistics_fwd(const StatisticsParams& params, Stream& stream) {
+void launch_reduce_fwd(const ReduceParams& params, Stream& stream) {
   if (is_usual(params.matrix)) {
-    launch_statistics_fwd_of<MainLoop, Score, Usual>(params, stream);
+    launch_reduce_fwd_of<MainLoop, Score, Usual>(params, stream);
   } else {
-    launch_statistics_fwd_of<MainLoop, Score, Any>(params, stream);
+    launch_reduce_fwd_of<MainLoop, Score, Any>(params, stream);
   }
 }
 

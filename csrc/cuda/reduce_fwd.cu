@@ -1,4 +1,4 @@
-#include "statistics_fwd.cuh"
+#include "reduce_fwd.cuh"
 
 #include "hopper.h"
 #include "number_bytes.h"
@@ -10,7 +10,7 @@ namespace contrastive_ops::cuda {
 namespace {
 
 // The usual sums (reduction/sets.cuh) are added to by the tiles alone that hold some of their pairs.
-void clear_sums(const StatisticsParams& params, Stream& stream) {
+void clear_sums(const ReduceParams& params, Stream& stream) {
   const Matrix& matrix = params.matrix;
   const auto clear = [&](const Slots& slots, int64_t num_slots, int64_t size) {
     const int64_t bytes = num_slots * matrix.batch * size * statistics_bytes(matrix.dtype);
@@ -30,14 +30,14 @@ TileShape score_tile(Path path, DType dtype, ScoreKind score) {
   return shape;
 }
 
-void statistics_fwd(Path path, const StatisticsParams& work, Stream& stream) {
-  const StatisticsParams params = arranged(work);
+void reduce_fwd(Path path, const ReduceParams& work, Stream& stream) {
+  const ReduceParams params = arranged(work);
   if (is_usual(params.matrix)) clear_sums(params, stream);
-  if (params.matrix.score.kind == ScoreKind::kVolume) return statistics_fwd_volume(params, stream);
-  if (path == Path::kHopper) return statistics_fwd_hopper(params, stream);
+  if (params.matrix.score.kind == ScoreKind::kVolume) return reduce_fwd_volume(params, stream);
+  if (path == Path::kHopper) return reduce_fwd_hopper(params, stream);
   with_portable_loop(params.matrix.dtype, [&](auto* loop) {
     using MainLoop = std::remove_pointer_t<decltype(loop)>;
-    launch_statistics_fwd<MainLoop, DotScore<MainLoop>>(params, stream);
+    launch_reduce_fwd<MainLoop, DotScore<MainLoop>>(params, stream);
   });
 }
 

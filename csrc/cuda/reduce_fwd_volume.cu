@@ -1,4 +1,4 @@
-#include "statistics_fwd.cuh"
+#include "reduce_fwd.cuh"
 
 #include "volume.cuh"
 
@@ -10,10 +10,10 @@ TileShape score_tile_volume(DType dtype) {
   return shape;
 }
 
-void statistics_fwd_volume(const StatisticsParams& params, Stream& stream) {
+void reduce_fwd_volume(const ReduceParams& params, Stream& stream) {
   with_volume_loop(params.matrix.dtype, [&](auto* loop) {
     using MainLoop = std::remove_pointer_t<decltype(loop)>;
-    launch_statistics_fwd<MainLoop, VolumeScore<MainLoop>>(params, stream);
+    launch_reduce_fwd<MainLoop, VolumeScore<MainLoop>>(params, stream);
   });
 }
 
