@@ -26,6 +26,7 @@ REACHED_BY = {
     "cpu": (
         "tests/test_volume_statistics.py",
         "tests/test_backward.py",
+        "tests/test_reductions.py",
         "tests/test_statistics_matrix.py",
         "tests/test_extreme_scales.py",
         "tests/test_confident_pairs.py",
@@ -36,6 +37,7 @@ REACHED_BY = {
         "tests/test_volume_statistics.py",
         "tests/test_backward.py",
         "tests/test_statistics_matrix.py",
+        "tests/test_triton_reductions.py",
         "tests/test_triton.py",
         "-k",
         "(triton or test_triton) and not compilation and not graph and not beyond_32 and not planted",
@@ -44,6 +46,7 @@ REACHED_BY = {
         "tests/test_volume_statistics.py",
         "tests/test_backward.py",
         "tests/test_statistics_matrix.py",
+        "tests/test_cuda_reductions.py",
         "tests/test_cuda.py",
         "-k",
         "cuda",
@@ -140,7 +143,7 @@ MUTATIONS = [
         "first[1] * exponential(first[0] - shift) + second[1] * exponential(second[0] - shift)",
         "first[1] * exponential(first[0] - shift) + second[1]",
         (
-            f"{TRITON}/reduce_fwd.py",
+            f"{TRITON}/statistics_fwd.py",
             "total * exponential(top - shift) + new_total * exponential(new_top - shift)",
             "total * exponential(top - shift) + new_total",
         ),
@@ -186,7 +189,7 @@ MUTATIONS = [
         "kept_lines = batch.to(tl.int64) * num_rows + tile.rows",
         "kept_lines = batch.to(tl.int64) * 0 + tile.rows",
         (
-            f"{TRITON}/reduce_fwd.py",
+            f"{TRITON}/statistics_fwd.py",
             "kept_lines = batch.to(tl.int64) * num_rows + rows",
             "kept_lines = batch.to(tl.int64) * 0 + rows",
         ),
@@ -197,7 +200,7 @@ MUTATIONS = [
         "tl.where(tile.col_start == tile.row_start, neutral[s], found[s])",
         "tl.where(tile.col_start == tile.row_start, found[s], found[s])",
         (
-            f"{TRITON}/reduce_fwd.py",
+            f"{TRITON}/statistics_fwd.py",
             "counted = tl.where(col_start == row_start, 0.0, counted)",
             "counted = tl.where(col_start == row_start, counted, counted)",
         ),
@@ -263,14 +266,14 @@ MUTATIONS = [
         f"{CUDA}/reduction/log_sum_exp_of_stripe.cuh",
         "stripe.walk.starts_col(tile) ? found : MergeExpSums",
         "true ? found : MergeExpSums",
-        (f"{CUDA}/reduce_fwd.cuh", "walk_.starts_col(tile) ? found", "true ? found"),
+        (f"{CUDA}/statistics_fwd.cuh", "walk_.starts_col(tile) ? found", "true ? found"),
     ),
     fault(
         "cuda: a mirrored tile's positives count twice",
         f"{CUDA}/reduction/score_sum_of_tiles.cuh",
         "of_cols.of[0] && !stripe.is_mirrored(tile)",
         "of_cols.of[0]",
-        (f"{CUDA}/reduce_fwd.cuh", "params_.cols.positive && !is_mirrored(tile)", "params_.cols.positive"),
+        (f"{CUDA}/statistics_fwd.cuh", "params_.cols.positive && !is_mirrored(tile)", "params_.cols.positive"),
     ),
     fault(
         "cuda: d_scale counts blocks on the diagonal twice",
