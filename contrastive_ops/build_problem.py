@@ -65,7 +65,7 @@ def _check_reductions(reductions: Mapping[str, Reduction]) -> None:
     if not 1 <= len(reductions) <= MAX_REDUCTIONS:
         raise ValueError(f"one pass takes 1 to {MAX_REDUCTIONS} reductions, got {len(reductions)}")
     for name, reduction in reductions.items():
-        if not isinstance(reduction, Reduction):
+        if not isinstance(reduction, Reduction) or type(reduction) is Reduction:
             raise TypeError(
                 f"{name} must be a Reduction such as LogSumExp() or ScoreSum(diagonal()), "
                 f"got {type(reduction).__name__}"

@@ -10,6 +10,7 @@ from contrastive_ops import (
     CountAbove,
     Largest,
     LogSumExp,
+    Reduction,
     ScoreSum,
     diagonal,
     different,
@@ -254,3 +255,35 @@ def test_counts_and_largest_have_no_gradient(backend):
     assert found["b"].rows.dtype == torch.int64
     scores: Tensor = dense_scores(leaves).detach()
     torch.testing.assert_close(found["a"].rows, scores.amax(1))
+
+
+X = torch.eye(3)
+BAD = {
+    "no dict": (lambda: reduce(X, X, LogSumExp()), TypeError, ("must be a dict", "got LogSumExp")),
+    "none": (lambda: reduce(X, X, {}), ValueError, ("1 to 4 reductions", "got 0")),
+    "five": (lambda: reduce(X, X, {k: LogSumExp() for k in range(5)}), ValueError, ("1 to 4 reductions", "got 5")),
+    "a relation": (lambda: reduce(X, X, {"a": diagonal()}), TypeError, ("['a']", "LogSumExp()", "got Relation")),
+    "no kind": (lambda: reduce(X, X, {"a": Reduction()}), TypeError, ("LogSumExp()", "got Reduction")),
+    "no direction": (lambda: reduce(X, X, {"a": ScoreSum(rows=False)}), ValueError, ("at least one direction",)),
+    "relation": (lambda: reduce(X, X, {"a": ScoreSum("all")}), TypeError, ("['a']", "must be a Relation", "got str")),
+    "factor": (lambda: reduce(X, X, {"a": ScoreSum(factor="2")}), TypeError, ("['a'].factor", "got str")),
+    "learned factor": (
+        lambda: reduce(X, X, {"a": LogSumExp(factor=torch.ones((), requires_grad=True))}),
+        ValueError,
+        ("['a'].factor requires grad", "detach"),
+    ),
+    "no values": (lambda: reduce(X, X, {"a": CountAbove()}), TypeError, ("['a'].row_values", "got None")),
+    "other values": (
+        lambda: reduce(X, X, {"a": CountAbove(columns=True, row_values=X[0], col_values=X)}),
+        ValueError,
+        ("['a'].col_values must have shape (3,)", "got (3, 3)"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name):
+    call, error, words = BAD[name]
+    with pytest.raises(error) as caught:
+        call()
+    assert [word for word in words if word not in str(caught.value)] == []
