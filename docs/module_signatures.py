@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from contrastive_ops.losses._common import Reduction
+from contrastive_ops.losses._common import LossReduction
 from contrastive_ops.losses._module import LossModule
 """
 Parameter = inspect.Parameter

@@ -329,7 +329,8 @@ def test_a_gpu_that_nothing_was_built_for_is_refused(gpu, reasons, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: gpu)
     backend = CudaBackend(SimpleNamespace(CODES=["sm_90a", "compute_90a"]))
     device = torch.device("cuda", 10 * gpu[0] + gpu[1])  # what is known of a device is kept
-    found = backend.reasons(SimpleNamespace(scale=SimpleNamespace(device=device), sizes=(1, 4, 4, 8)))
+    problem = SimpleNamespace(scale=SimpleNamespace(device=device), sizes=(1, 4, 4, 8), reductions=())
+    found = backend.reasons(problem)
     assert len(found) == reasons
     if gpu == (10, 0):
         assert "built for sm_90a, compute_90a, the GPU has compute capability 10.0: reinstall" in found[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 from contrastive_ops.backends import Backend, Wanted, select_backend
 from contrastive_ops.check import without_autocast
 from contrastive_ops.leaves import Leaf, cut
-from contrastive_ops.problem import Problem, Results
+from contrastive_ops.problem import Gradients, Problem, Results
 
 PANEL_ROWS = 384  # panels are multiples of this, so that tiles are whole
 
@@ -32,14 +32,10 @@ def total_and_gradients(
     total = problem.scale.new_zeros(())
     gradients: dict[Leaf, Tensor] = {}
     for rows, panel in _panels(problem, backend):
-        with without_autocast(problem.rows.vectors):
-            results, state = backend.forward(panel)
-            part, upstream = outer(results)
-            total += part
-            if not wanted:
-                continue
-            kept = part.new_empty((0,), dtype=torch.uint8) if state is None else state
-            found = backend.backward(panel, results, upstream, kept, asked)
+        part, found = _part(panel, backend, outer, asked if wanted else None)
+        total += part
+        if found is None:
+            continue
         if rows == slice(0, problem.sizes[1]):
             return total, {leaf: found.of(leaf) for leaf in wanted}
         for leaf, tensor in problem.leaves():
@@ -50,6 +46,17 @@ def total_and_gradients(
                 target = cut(leaf, gradients[leaf], rows, None, None)
                 target += found.of(leaf)
     return total, gradients
+
+
+def _part(panel: Problem, backend: Backend, outer: Outer, asked: Wanted | None) -> tuple[Tensor, Gradients | None]:
+    """Of one panel, whose state is gone before the next one has its own."""
+    with without_autocast(panel.rows.vectors):
+        results, state = backend.forward(panel)
+        part, upstream = outer(results)
+        if asked is None:
+            return part, None
+        kept = part.new_empty((0,), dtype=torch.uint8) if state is None else state
+        return part, backend.backward(panel, results, upstream, kept, asked)
 
 
 def _panels(problem: Problem, backend: Backend) -> Iterator[tuple[slice, Problem]]:
