@@ -85,10 +85,6 @@ class Problem(NamedTuple):
         return any(reduction.rows for reduction in self.reductions)
 
     @property
-    def wants_columns(self) -> bool:
-        return any(reduction.columns for reduction in self.reductions)
-
-    @property
     def is_empty(self) -> bool:
         """Whether there is no pair."""
         batch, m, n, _ = self.sizes
@@ -161,11 +157,6 @@ class Problem(NamedTuple):
         assert not self.score.has_roles
         reductions = tuple(reduction.transposed() for reduction in self.reductions)
         return self._replace(rows=self.cols, cols=self.rows, reductions=reductions)
-
-    @property
-    def has_batch(self) -> bool:
-        """Whether the tensors have a batch dimension."""
-        return self.rows.vectors.dim() - self.score.row_items_have_vectors == 3
 
     def with_batch(self) -> Problem:
         """As backends see it."""
