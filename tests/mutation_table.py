@@ -34,6 +34,7 @@ REACHED_BY = {
         "cpu",
     ),
     "triton": (
+        "tests/test_diagonals.py",
         "tests/test_volume_statistics.py",
         "tests/test_backward.py",
         "tests/test_statistics_matrix.py",
@@ -48,6 +49,7 @@ REACHED_BY = {
         "tests/test_statistics_matrix.py",
         "tests/test_cuda_reductions.py",
         "tests/test_cuda.py",
+        "tests/test_cuda_kernels.py",
         "-k",
         "cuda",
     ),
