@@ -38,6 +38,10 @@ class Gradients(NamedTuple):
         gradient: Tensor = getattr(self, leaf.gradient)
         return gradient
 
+    def transposed(self) -> Gradients:
+        """Of the transposed problem, which has no terms."""
+        return Gradients(self.keys, self.queries, self.scale, self.col_bias, self.row_bias)
+
 
 class Side(NamedTuple):
     """The rows or the columns of a score matrix."""

@@ -49,7 +49,8 @@ using ClauseFields = std::tuple<int, int64_t, std::uintptr_t, std::uintptr_t, in
 using LinesFields = std::array<std::uintptr_t, 4>;                                                // as ReducedLines
 
 void add_reduction(Params& p, int kind, double factor, const std::vector<ClauseFields>& clauses,
-                   const LinesFields& rows, const LinesFields& columns, std::uintptr_t tile_reference) {
+                   const LinesFields& rows, const LinesFields& columns, std::uintptr_t tile_reference,
+                   std::uintptr_t row_stripes) {
   if (p.num_reductions == contrastive_ops::kMaxReductions) throw py::value_error("too many reductions");
   if (clauses.size() > contrastive_ops::kMaxClauses) throw py::value_error("too many clauses");
   if (kind < 0 || kind > int(ReductionKind::kCountAbove)) throw py::value_error("no such kind of reduction");
@@ -68,6 +69,7 @@ void add_reduction(Params& p, int kind, double factor, const std::vector<ClauseF
   r.factor = factor;
   r.rows = lines(rows), r.columns = lines(columns);
   r.tile_reference = pointer<void>(tile_reference);
+  r.row_stripes = pointer<void>(row_stripes);
   p.reductions[p.num_reductions++] = r;
 }
 
@@ -107,28 +109,30 @@ PYBIND11_MODULE(_native, m) {
   m.def("release_cached_blocks", &contrastive_ops::release_cached_blocks);
 
   py::class_<Params> params(m, "Params");
-  params.def(py::init([](int dtype, int64_t batch, int64_t m, int64_t n, int64_t d, int score, int64_t banks,
-                         bool absolute, int threads, double scale, bool self_similarity, int64_t block_m,
-                         int64_t block_n, int groups, int64_t kept_tiles, int64_t scratch_bytes) {
-               Params p = {};
-               p.dtype = static_cast<DType>(dtype);
-               p.batch = batch, p.m = m, p.n = n, p.d = d;
-               if (banks < 1 || banks > contrastive_ops::kMaxBanks) throw py::value_error("too many banks of keys");
-               p.score = static_cast<ScoreKind>(score);
-               p.banks = banks;
-               p.absolute = absolute;
-               p.threads = threads;
-               p.scale = scale;
-               p.self_similarity = self_similarity;
-               p.block_m = block_m, p.block_n = block_n, p.groups = groups;
-               p.kept_tiles = kept_tiles;
-               p.scratch_bytes = scratch_bytes;
-               return p;
-             }),
-             py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("m"), py::arg("n"), py::arg("d"),
-             py::arg("score"), py::arg("banks"), py::arg("absolute"), py::arg("threads"), py::arg("scale"),
-             py::arg("self_similarity"), py::arg("block_m"), py::arg("block_n"), py::arg("groups"),
-             py::arg("kept_tiles"), py::arg("scratch_bytes"));
+  params.def(
+      py::init([](int dtype, int64_t batch, int64_t m, int64_t n, int64_t d, int score, int64_t banks, bool absolute,
+                  int threads, double scale, bool self_similarity, int64_t block_m, int64_t block_n, int groups,
+                  int stripes, bool first_rows, bool last_rows, int64_t kept_tiles, int64_t scratch_bytes) {
+        Params p = {};
+        p.dtype = static_cast<DType>(dtype);
+        p.batch = batch, p.m = m, p.n = n, p.d = d;
+        if (banks < 1 || banks > contrastive_ops::kMaxBanks) throw py::value_error("too many banks of keys");
+        p.score = static_cast<ScoreKind>(score);
+        p.banks = banks;
+        p.absolute = absolute;
+        p.threads = threads;
+        p.scale = scale;
+        p.self_similarity = self_similarity;
+        p.block_m = block_m, p.block_n = block_n, p.groups = groups, p.stripes = stripes;
+        p.first_rows = first_rows, p.last_rows = last_rows;
+        p.kept_tiles = kept_tiles;
+        p.scratch_bytes = scratch_bytes;
+        return p;
+      }),
+      py::kw_only(), py::arg("dtype"), py::arg("batch"), py::arg("m"), py::arg("n"), py::arg("d"), py::arg("score"),
+      py::arg("banks"), py::arg("absolute"), py::arg("threads"), py::arg("scale"), py::arg("self_similarity"),
+      py::arg("block_m"), py::arg("block_n"), py::arg("groups"), py::arg("stripes"), py::arg("first_rows"),
+      py::arg("last_rows"), py::arg("kept_tiles"), py::arg("scratch_bytes"));
   params.def("set_queries",
              [](Params& p, std::uintptr_t data, int64_t batch_stride, int64_t row_stride, int64_t d_stride) {
                p.queries = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
@@ -138,7 +142,8 @@ PYBIND11_MODULE(_native, m) {
     p.keys = {reinterpret_cast<const void*>(data), batch_stride, row_stride, d_stride};
     p.bank_stride = bank_stride;
   });
-  params.def("add_reduction", &add_reduction, "The next one: kind, factor, clauses, rows, columns, tile reference.");
+  params.def("add_reduction", &add_reduction,
+             "The next one: kind, factor, clauses, rows, columns, tile reference, stripes of the rows.");
   address(params, "row_bias", &Params::row_bias);
   address(params, "col_bias", &Params::col_bias);
   address(params, "row_term", &Params::row_term);
@@ -158,20 +163,25 @@ PYBIND11_MODULE(_native, m) {
   address(params, "dcol_term", &Params::dcol_term);
   address(params, "dscale_partial", &Params::dscale_partial);
   address(params, "dscale", &Params::dscale);
+  address(params, "dq_stripes", &Params::dq_stripes);
+  address(params, "drow_bias_stripes", &Params::drow_bias_stripes);
+  address(params, "drow_term_stripes", &Params::drow_term_stripes);
 
   py::class_<Kernels>(m, "Kernels", "The kernels of one instruction set.")
       .def_property_readonly("name", [](const Kernels& k) { return k.name; })
       .def("panel", [](const Kernels& k, int dtype) { return k.panel(static_cast<DType>(dtype)); })
-      .def("running_bytes",
+      .def("state_bytes",
            [](const Kernels& k, int dtype, int kind) {
-             return k.running_bytes(static_cast<DType>(dtype), static_cast<ReductionKind>(kind));
+             return k.state_bytes(static_cast<DType>(dtype), static_cast<ReductionKind>(kind));
            })
-      .def(
-          "scratch_bytes",
-          [](const Kernels& k, int dtype, int score, int banks, bool several_change, int64_t block_m, int64_t block_n) {
-            return k.scratch_bytes(static_cast<DType>(dtype), static_cast<ScoreKind>(score), banks, several_change,
-                                   block_m, block_n);
-          })
+      .def("state_is_result",
+           [](const Kernels& k, int kind) { return k.state_is_result(static_cast<ReductionKind>(kind)); })
+      .def("scratch_bytes",
+           [](const Kernels& k, int dtype, int score, int banks, bool several_change, int64_t block_m, int64_t block_n,
+              int64_t keys_depth) {
+             return k.scratch_bytes(static_cast<DType>(dtype), static_cast<ScoreKind>(score), banks, several_change,
+                                    block_m, block_n, keys_depth);
+           })
       .def(
           "forward", [](const Kernels& k, const Params& p) { k.forward(p); }, py::call_guard<py::gil_scoped_release>())
       .def(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import cache
 
-from contrastive_ops.backends.base import Backend, Wanted
+from contrastive_ops.backends.base import Backend, Outer, Wanted
 from contrastive_ops.backends.cpu import CpuBackend
 from contrastive_ops.backends.cuda import CudaBackend
 from contrastive_ops.backends.eager import EagerBackend
@@ -13,7 +13,7 @@ from contrastive_ops.backends.reference import ReferenceBackend
 from contrastive_ops.backends.triton import TritonBackend
 from contrastive_ops.problem import Problem
 
-__all__ = ["AUTOMATIC", "BACKENDS", "Backend", "Wanted", "check_backend_name", "select_backend"]
+__all__ = ["AUTOMATIC", "BACKENDS", "Backend", "Outer", "Wanted", "check_backend_name", "select_backend"]
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -14,6 +14,9 @@ from contrastive_ops.reductions import ReductionKind
 
 # order shared with `enum DType` in `csrc/types.h`
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+# what the results of some rows add to a total, and the gradients of that in them
+Outer = Callable[[Results], tuple[Tensor, Results]]
 
 
 class Wanted(NamedTuple):
@@ -33,6 +36,10 @@ class Wanted(NamedTuple):
         """The gradients of these leaves."""
         names = {leaf.gradient for leaf in leaves}
         return cls._make([*[name in names for name in Gradients._fields], dtype])
+
+    def transposed(self) -> Wanted:
+        """Of the transposed problem, which has no terms."""
+        return self._replace(queries=self.keys, keys=self.queries, row_bias=self.col_bias, col_bias=self.row_bias)
 
 
 def missing_reductions(problem: Problem, kinds: Collection[ReductionKind]) -> list[str]:
@@ -64,3 +71,7 @@ class Backend(Protocol):
         self, problem: Problem, results: Results, upstream: Results, state: Tensor, wanted: Wanted
     ) -> Gradients:
         """Gradients for upstream gradients of the results (None stands for zero)."""
+
+    def total_and_gradients(self, problem: Problem, outer: Outer, wanted: Wanted) -> tuple[Tensor, Gradients]:
+        """The total over all rows of what `outer` makes of their results, and its gradients. Rows may come in panels
+        (`backends/panels.py`)."""

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from contrastive_ops.backends.base import Wanted
+from contrastive_ops.backends.base import Outer, Wanted
+from contrastive_ops.backends.panels import total_and_gradients
 from contrastive_ops.problem import Gradients, Problem, Results
 from contrastive_ops.reductions import Reduced, Reduction
 from contrastive_ops.scores import ScoreKind
@@ -116,6 +117,9 @@ class EagerBackend:
             finish(drow_term, score.row_term, wanted.row_term),
             finish(dcol_term, score.col_term, wanted.col_term),
         )
+
+    def total_and_gradients(self, problem: Problem, outer: Outer, wanted: Wanted) -> tuple[Tensor, Gradients]:
+        return total_and_gradients(self, problem, outer, wanted)
 
 
 class Block(NamedTuple):

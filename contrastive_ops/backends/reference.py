@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from contrastive_ops.backends.base import Wanted
+from contrastive_ops.backends.base import Outer, Wanted
+from contrastive_ops.backends.panels import total_and_gradients
 from contrastive_ops.problem import Gradients, Problem, Results
 from contrastive_ops.relations import Relation
 
@@ -95,6 +96,9 @@ class ReferenceBackend:
             row_term=problem.scale * drow_term if wanted.row_term and drow_term is not None else None,
             col_term=problem.scale * dcol_term if wanted.col_term and dcol_term is not None else None,
         )
+
+    def total_and_gradients(self, problem: Problem, outer: Outer, wanted: Wanted) -> tuple[Tensor, Gradients]:
+        return total_and_gradients(self, problem, outer, wanted)
 
 
 def _sum_of_pairs(problem: Problem, side: int, products: Tensor, wanted: Wanted) -> Tensor:

@@ -102,7 +102,7 @@ def _row_cross_entropy(leaves, numbers, form, name, wanted):  # type: ignore[no-
     return [
         total,
         *(
-            gradients[leaf].view(tensor.shape) if want else _absent(tensor)
+            gradients.of(leaf).view(tensor.shape) if want else _absent(tensor)
             for leaf, tensor, want in zip(places, leaves, wanted, strict=True)
         ),
     ]

@@ -144,16 +144,18 @@ void score_product(const T* q, const T* k, int64_t rows, int64_t cols, int64_t d
 // Runs a micro-kernel on a piece of a row-major matrix whose last panel may be narrower than kPanel.
 template <class T>
 CONTRASTIVE_INLINE void update_rows(MicroKernel<T> kernel, const T* a, int64_t a_panel_stride, const T* b,
-                                    int64_t depth, T* c, int64_t ldc, int64_t count, int64_t width) {
+                                    int64_t depth, T* c, int64_t ldc, int64_t count, int64_t width, Update update,
+                                    T alpha) {
   constexpr int W = kPanel<T>;
   if (width == W) {
-    kernel(a, a_panel_stride, b, depth, c, ldc, Update::kAccumulate, T(1));
+    kernel(a, a_panel_stride, b, depth, c, ldc, update, alpha);
     return;
   }
   T edge[kMicroRows * W];
-  kernel(a, a_panel_stride, b, depth, edge, W, Update::kOverwrite, T(1));
+  kernel(a, a_panel_stride, b, depth, edge, W, Update::kOverwrite, alpha);
   for (int64_t r = 0; r < count; ++r)
-    for (int64_t x = 0; x < width; ++x) c[r * ldc + x] += edge[r * W + x];
+    for (int64_t x = 0; x < width; ++x)
+      c[r * ldc + x] = edge[r * W + x] + (update == Update::kAccumulate ? c[r * ldc + x] : T(0));
 }
 
 // dq[row][0..d) += dS K.   tile [col panel][rows][kPanel], k [d / kPanel][cols][kPanel] packed keys
@@ -166,15 +168,15 @@ void query_product(const T* tile, const T* k, int64_t rows, int64_t cols, int64_
     const Prefetch prefetch(x + W < d ? cols : 0, rows);
     for_micro_rows(rows, [&](int64_t i, int64_t count) CONTRASTIVE_LAMBDA_INLINE {
       prefetch.with_rows<T>(i, count, [&](int64_t l) { return b + (cols + l) * W; });
-      update_rows<T>(micro_kernel_for<T, true>(count), tile + i * W, rows * W, b, cols, dq + i * d + x, d, count,
-                     width);
+      update_rows<T>(micro_kernel_for<T, true>(count), tile + i * W, rows * W, b, cols, dq + i * d + x, d, count, width,
+                     Update::kAccumulate, T(1));
     });
   }
 }
 
-// dk[col][0..d) += dS^T Q.   tile [col panel][rows][kPanel], q [d / kPanel][rows][kPanel] packed queries
+// dk[col][0..d) (+)= alpha * dS^T Q.   tile [col panel][rows][kPanel], q [d / kPanel][rows][kPanel] packed queries
 template <class T>
-void key_product(const T* tile, const T* q, int64_t rows, int64_t cols, int64_t d, T* dk) {
+void key_product(const T* tile, const T* q, int64_t rows, int64_t cols, int64_t d, Update update, T alpha, T* dk) {
   constexpr int W = kPanel<T>;
   for (int64_t x = 0; x < d; x += W) {
     const T* b = q + x * rows;
@@ -184,7 +186,8 @@ void key_product(const T* tile, const T* q, int64_t rows, int64_t cols, int64_t 
       const T* panel = tile + j * rows;
       for_micro_rows(cols - j < W ? cols - j : W, [&](int64_t r, int64_t count) CONTRASTIVE_LAMBDA_INLINE {
         prefetch.with_rows<T>(j + r, count, [&](int64_t l) { return b + (rows + l) * W; });
-        update_rows<T>(micro_kernel_for<T, false>(count), panel + r, 0, b, rows, dk + (j + r) * d + x, d, count, width);
+        update_rows<T>(micro_kernel_for<T, false>(count), panel + r, 0, b, rows, dk + (j + r) * d + x, d, count, width,
+                       update, alpha);
       });
     }
   }

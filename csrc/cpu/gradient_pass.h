@@ -3,12 +3,24 @@
 
 #include <type_traits>
 
-#include "pack.h"
-#include "reduction/kinds.h"
+#include "operands.h"
 #include "score/score.h"
+#include "walk.h"
 
 namespace contrastive_ops {
 namespace CONTRASTIVE_ISA {
+
+// Whether dK is finished by its products, each with the factor scale: where nobody asks for <K, dS^T Q> and it is there
+// in the statistics type. Otherwise the factor comes in when all tiles are done.
+inline bool scales_keys(const Params& p) {
+  return p.dk_accumulator == p.dkeys && (!p.dscale_partial || p.dq_accumulator);
+}
+
+// Whether the gradient of a column is what its only tile makes of it: nothing need be there before.
+template <class T>
+bool has_only_tiles(const Work<T>& w) {
+  return w.row_tiles == 1 && w.p.first_rows && !w.p.self_similarity;
+}
 
 // dS_ij = sum_r factor_r * slope_r(factor_r * s_ij), over the reductions; then the products that it is a factor of.
 template <class T, class Score>
@@ -22,15 +34,23 @@ void backward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, const Scra
     has_slope |= reaches[r];
     needs_scores |= reaches[r] && changes_scores(p.reductions[r].kind);
   }
-  if (!has_slope) return;
+  const bool is_only = has_only_tiles(w);
+  T* dk = static_cast<T*>(p.dk_accumulator);
+  if (dk) dk += (b * p.banks * p.n + t.col) * p.d;  // of the first bank
+  if (!has_slope) {
+    if (is_only && dk)
+      for (int64_t k = 0; k < p.banks; ++k) std::memset(dk + k * p.n * p.d, 0, t.cols * p.d * sizeof(T));
+    return;
+  }
 
   T* const kept = w.kept(index);
   const Kept form = kept_form<T, Score>(w);
   const T* const products = kept && form == Kept::kProducts ? kept : s.products;
   const T* const scores = kept && form == Kept::kScores ? kept : s.tile;
   const bool makes_scores = needs_scores && (!kept || form == Kept::kProducts);
-  if (products == s.products && (makes_scores || Score::kWeightsNeedProducts))
-    tile_products<T, Score>(w, t, s.products);
+  const bool makes_products = products == s.products && (makes_scores || Score::kWeightsNeedProducts);
+  const T* const keys = makes_products || p.dq_accumulator ? tile_keys<T>(w, t, s) : nullptr;
+  if (makes_products) tile_products<T, Score>(w, t, keys, s.products);
   if (makes_scores) tile_scores<T, Score>(w, t, products, s.tile, s);
 
   // Those that change the scores come first: the gradient may lie where the scores are, and the others do not read
@@ -53,12 +73,14 @@ void backward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, const Scra
   if (drow || dcol) add_line_sums<T>(s.gradient, t.rows, t.cols, drow, dcol);
   const T* weights = Score::weights(w, t, products, s);
   T* dq = static_cast<T*>(p.dq_accumulator);
-  T* dk = p.self_similarity ? (has_mirror ? dq : nullptr) : static_cast<T*>(p.dk_accumulator);
-  if (dq) query_product<T>(weights, w.keys(t), t.rows, w.key_lines(t.cols), p.d, dq + (b * p.m + t.row) * p.d);
+  if (dq) query_product<T>(weights, keys, t.rows, w.key_lines(t.cols), p.d, dq + (b * p.m + t.row) * p.d);
+  if (has_mirror && dq)
+    key_product<T>(weights, w.queries(t), t.rows, t.cols, p.d, Update::kAccumulate, T(1), dq + (b * p.m + t.col) * p.d);
   if (dk)
     for (int64_t k = 0; k < p.banks; ++k)
       key_product<T>(weights + k * w.padded(t.cols) * t.rows, w.queries(t), t.rows, t.cols, p.d,
-                     dk + ((b * p.banks + k) * p.n + t.col) * p.d);
+                     is_only ? Update::kOverwrite : Update::kAccumulate, T(scales_keys(p) ? p.scale : 1),
+                     dk + k * p.n * p.d);
 }
 
 // dQ = scale * accumulator in the storage type, and likewise dK; where dscale_partial is there, every block of dQ (of
@@ -85,8 +107,11 @@ void finish_gradients(const Work<T>& w) {
     });
   };
   finish(1, w.row_tiles, true, p.dq_accumulator, p.dqueries, p.dscale_partial && !dot_keys);
-  finish(p.banks, w.col_tiles, false, p.dk_accumulator, p.dkeys, dot_keys);
-  Score::finish(p, p.batch * (dot_keys ? w.col_tiles : w.row_tiles));
+  if (p.last_rows && !scales_keys(p)) finish(p.banks, w.col_tiles, false, p.dk_accumulator, p.dkeys, dot_keys);
+  if (!dot_keys)
+    Score::finish(p, p.batch * w.row_tiles, !p.first_rows);
+  else if (p.last_rows)  // whose gradient of the keys is that of all panels
+    Score::finish(p, p.batch * w.col_tiles, false);
 }
 
 template <class T>
@@ -102,13 +127,24 @@ void clear(int threads, T* data, int64_t count) {
 template <class T, class Score>
 void backward_pass(const Params& p) {
   const Work<T> w{p, Score::scratch(int(p.banks))};
-  clear(p.threads, static_cast<T*>(p.dq_accumulator), p.batch * p.m * p.d);
-  clear(p.threads, static_cast<T*>(p.dk_accumulator), p.batch * p.banks * p.n * p.d);
-  clear(p.threads, p.drow_bias, p.batch * p.m);
-  clear(p.threads, p.dcol_bias, p.batch * p.n);
-  clear(p.threads, p.drow_term, p.batch * p.m);
-  clear(p.threads, p.dcol_term, p.batch * p.n);
+  const int64_t rows = p.batch * p.m, others = p.stripes - 1;
+  clear(p.threads, static_cast<T*>(p.dq_accumulator), rows * p.d);
+  clear(p.threads, p.drow_bias, rows);
+  clear(p.threads, p.drow_term, rows);
+  if (others > 0) {
+    clear(p.threads, static_cast<T*>(p.dq_stripes), others * rows * p.d);
+    clear(p.threads, p.drow_bias_stripes, others * rows);
+    clear(p.threads, p.drow_term_stripes, others * rows);
+  }
+  if (p.first_rows) {
+    if (!has_only_tiles(w)) clear(p.threads, static_cast<T*>(p.dk_accumulator), p.batch * p.banks * p.n * p.d);
+    clear(p.threads, p.dcol_bias, p.batch * p.n);
+    clear(p.threads, p.dcol_term, p.batch * p.n);
+  }
   for_each_tile<T, backward_tile<T, Score>>(w);
+  add_stripes(p, static_cast<T*>(p.dq_accumulator), static_cast<const T*>(p.dq_stripes), rows * p.d);
+  add_stripes(p, p.drow_bias, p.drow_bias_stripes, rows);
+  add_stripes(p, p.drow_term, p.drow_term_stripes, rows);
   finish_gradients<T, Score>(w);
 }
 

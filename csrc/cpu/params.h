@@ -28,6 +28,7 @@ struct Reduction {
   double factor;
   ReducedLines rows, columns;  // in self-similarity rows stand for both
   void* tile_reference;        // [B][tiles] statistics type: what a kind remembers of every tile; null: nothing
+  void* row_stripes;           // [stripes - 1] times what tiles are merged into for the rows; null: no stripes
 };
 
 // "Statistics type" below: float, or double where dtype is kFloat64.
@@ -54,12 +55,18 @@ struct Params {
 
   // Tiling (chosen by the caller). block_n is a multiple of the panel; with self_similarity block_m == block_n.
   int64_t block_m, block_n;
-  int groups;  // row groups and column groups of the schedule, at most the number of tiles in each direction
+  int groups;   // row groups and column groups of the schedule, at most the number of tiles in each direction
+  int stripes;  // few rows: stripes of columns in the place of groups (stripes.h); 0: none
+
+  // Panels of rows of one problem, a call each: the first packs the keys and clears their gradients, the last finishes
+  // them. Both are true where a call has all rows.
+  bool first_rows, last_rows;
 
   // Packed operands, statistics type; d_padded = d rounded up to the panel.
   void* packed_queries;  // [B][row block][d_padded / panel][rows of block][panel]
   void* packed_keys;     // [B][col block][d_padded / panel][lines of block][panel]; in self-similarity the queries
                          // lines: the cols of bank 0, those of bank 1, ...; padded to the panel in all but the last
+                         // null with stripes: a tile packs its own
 
   void* kept;          // [kept_tiles][K][block_m * block_n] statistics type: of each of the first tiles what backward
   int64_t kept_tiles;  // needs (score/score.h); tiles are numbered [B][row tiles][col tiles], or [B][upper triangle]
@@ -69,7 +76,7 @@ struct Params {
 
   // Backward: outputs (null: not wanted).
   void* dq_accumulator;    // [B, M, D] statistics type: dS K, before the factor scale
-  void* dk_accumulator;    // [B, K, N, D]
+  void* dk_accumulator;    // [B, K, N, D]; has the factor scale where it is the gradient itself (gradient_pass.h)
   void* dqueries;          // [B, M, D] contiguous, in dtype, or the accumulator itself
   void* dkeys;             // [B, K, N, D]
   double* drow_bias;       // [B, M], double: long sums of terms of one sign
@@ -78,6 +85,10 @@ struct Params {
   double* dcol_term;       // [B, N]; dscale of the volume score needs it
   double* dscale_partial;  // dot score: [B * number of row tiles (of col tiles where only keys are wanted)]
   void* dscale;            // [1] statistics type
+
+  // [stripes - 1] times the gradients of rows: those of all stripes but the first
+  void* dq_stripes;
+  double *drow_bias_stripes, *drow_term_stripes;
 };
 
 }  // namespace contrastive_ops

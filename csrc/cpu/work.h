@@ -1,4 +1,4 @@
-// A problem cut into tiles: where everything of a tile lies, and the walk over the tiles.
+// A problem cut into tiles: where everything of a tile lies.
 #pragma once
 
 #include "reduction/traits.h"
@@ -23,14 +23,15 @@ struct Scratch {
   T* spare;     // what one of several reductions has made of them; the tile itself where none but one changes them
   T* gradient;  // dS; the tile itself likewise
   T* products;  // [bank] tiles, later their weights; the tile itself where the score does not ask for tiles
+  T* keys;      // packed keys of the tile, where it packs its own
   T *row_lanes, *column_lines;
   T *row_part, *row_reference;
   T *col_part, *col_reference;
   Lane<T>* ids;
 
-  // One layout for the size and for the pointers.
-  static int64_t lay_out(int64_t block_m, int64_t block_n, ScoreScratch score, bool several_change, char* base,
-                         Scratch* out) {
+  // One layout for the size and for the pointers.   key_lines: lines of packed keys that it needs, of d_padded each
+  static int64_t lay_out(int64_t block_m, int64_t block_n, ScoreScratch score, bool several_change, int64_t key_lines,
+                         int64_t d_padded, char* base, Scratch* out) {
     int64_t offset = 0;
     const auto take = [&](int64_t elements) {
       T* p = reinterpret_cast<T*>(base + offset);
@@ -43,6 +44,7 @@ struct Scratch {
     s.spare = several_change ? take(block_m * n) : s.tile;
     s.gradient = several_change ? take(block_m * n) : s.tile;
     s.products = score.product_tiles ? take(score.product_tiles * block_m * n) : s.tile;
+    s.keys = take(key_lines * d_padded);
     s.row_lanes = take(m * kLanes<T>);
     s.column_lines = take(score.column_lines * n);
     s.row_part = take(m), s.row_reference = take(m);
@@ -84,13 +86,15 @@ struct Work {
   }
   // The banks of a tile's keys lie one after another, as if they were columns; all but the last are padded to panels.
   int64_t key_lines(int64_t cols) const { return (p.banks - 1) * padded(cols) + cols; }
+  // Null where a tile packs its own.
   T* keys(const TileRange& t) const {
+    if (!p.packed_keys) return nullptr;
     return static_cast<T*>(p.packed_keys) + (t.batch * key_lines(p.n) + t.col * p.banks) * d_padded;
   }
   Scratch<T> scratch(int thread) const {
     Scratch<T> s;
-    Scratch<T>::lay_out(p.block_m, p.block_n, score_scratch, several_change,
-                        static_cast<char*>(p.scratch) + thread * p.scratch_bytes, &s);
+    Scratch<T>::lay_out(p.block_m, p.block_n, score_scratch, several_change, p.banks * padded(p.block_n),
+                        p.packed_keys ? 0 : d_padded, static_cast<char*>(p.scratch) + thread * p.scratch_bytes, &s);
     return s;
   }
 
@@ -110,26 +114,6 @@ struct Work {
     return p.self_similarity ? t.row != t.col : r.columns.result != nullptr;
   }
 };
-
-template <class T>
-using Body = void (*)(const Work<T>&, int64_t b, int64_t i, int64_t j, const Scratch<T>&);
-
-// Runs body on every tile of every group pair, in the schedule's order.
-template <class T, Body<T> kBody>
-void for_each_tile(const Work<T>& work) {
-  for_each_group_pair(
-      work.p,
-      [](void* context, int64_t b, int a, int c, int thread) {
-        const auto& w = *static_cast<const Work<T>*>(context);
-        const int n = w.p.groups;
-        const Scratch<T> scratch = w.scratch(thread);
-        const bool upper_only = w.p.self_similarity && a == c;
-        for (int64_t i = a * w.row_tiles / n; i < (a + 1) * w.row_tiles / n; ++i)
-          for (int64_t j = c * w.col_tiles / n; j < (c + 1) * w.col_tiles / n; ++j)
-            if (!upper_only || i <= j) kBody(w, b, i, j, scratch);
-      },
-      const_cast<Work<T>*>(&work));
-}
 
 template <class F>
 void for_each(int threads, int64_t count, F body) {

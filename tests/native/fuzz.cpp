@@ -90,7 +90,7 @@ struct RandomReduction {
   std::vector<double> truth[2], lowest[2], highest[2];  // of counts the least and the most, as scores are rounded
   std::unique_ptr<Buffer<T>> results[2], values[2], upstream[2], reference;
   std::unique_ptr<Buffer<int64_t>> counts[2];
-  std::unique_ptr<Buffer<char>> running[2];
+  std::unique_ptr<Buffer<char>> running[2], stripes;
 
   RandomReduction(ReductionKind kind, const Kernels& kernels, const Params& p, int64_t tiles,
                   std::vector<std::unique_ptr<Ids>>& ids) {
@@ -99,13 +99,18 @@ struct RandomReduction {
     given.factor = std::initializer_list<double>{1, 1, 0.5, -2, 0}.begin()[random_engine() % 5];
     reference = std::make_unique<Buffer<T>>(tiles);
     if (changes_scores(kind)) given.tile_reference = reference->data;
+    if (p.stripes > 1) {
+      const int64_t bytes = p.batch * p.m * kernels.state_bytes(p.dtype, kind);
+      stripes = std::make_unique<Buffer<char>>((p.stripes - 1) * bytes);
+      given.row_stripes = stripes->data;
+    }
     const bool rows = p.self_similarity || coin(), columns = !p.self_similarity && (!rows || coin());
     for (int c = 0; c < 2; ++c) {
       const int64_t lines = p.batch * (c ? p.n : p.m);
       truth[c].resize(lines), lowest[c].resize(lines), highest[c].resize(lines);
       results[c] = std::make_unique<Buffer<T>>(lines), counts[c] = std::make_unique<Buffer<int64_t>>(lines);
       values[c] = std::make_unique<Buffer<T>>(lines), upstream[c] = std::make_unique<Buffer<T>>(lines);
-      running[c] = std::make_unique<Buffer<char>>(lines * kernels.running_bytes(p.dtype, kind));
+      running[c] = std::make_unique<Buffer<char>>(lines * kernels.state_bytes(p.dtype, kind));
       for (int64_t l = 0; l < lines; ++l) {
         upstream[c]->data[l] = T(normal());
         values[c]->data[l] = random_engine() % 9 ? T(3 * normal()) : T(NAN);
@@ -114,7 +119,7 @@ struct RandomReduction {
       ReducedLines& out = c ? given.columns : given.rows;
       const bool counts_pairs = kind == ReductionKind::kCountAbove;
       out.result = counts_pairs ? static_cast<void*>(counts[c]->data) : results[c]->data;
-      out.running = running[c]->data;
+      if (!kernels.state_is_result(kind)) out.running = running[c]->data;
       if (counts_pairs) out.values = values[c]->data;
     }
   }
@@ -164,6 +169,8 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   p.self_similarity = self;
   p.block_m = block_m, p.block_n = block_n;
   p.groups = int(std::min({row_tiles, col_tiles, int64_t(8)}));
+  if (!self && coin()) p.stripes = int(std::min(pick({1, 2, 5}), col_tiles));
+  p.first_rows = p.last_rows = true;
   std::vector<std::unique_ptr<Ids>> ids;
   std::vector<ReductionKind> kinds(1 + random_engine() % kMaxReductions);
   for (ReductionKind& kind : kinds) kind = static_cast<ReductionKind>(random_engine() % (self ? 2 : 4));
@@ -193,9 +200,10 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   p.kept_tiles = pick({0, tiles / 2, tiles});
   Buffer<T> kept(p.kept_tiles * banks * block_m * block_n);
   p.packed_queries = packed_queries.data;
-  p.packed_keys = self ? packed_queries.data : packed_keys.data;
+  p.packed_keys = self ? packed_queries.data : p.stripes ? nullptr : packed_keys.data;
   p.kept = kept.data;
-  p.scratch_bytes = kernels.scratch_bytes(dtype, p.score, int(banks), several_change_scores(p), block_m, block_n);
+  p.scratch_bytes =
+      kernels.scratch_bytes(dtype, p.score, int(banks), several_change_scores(p), block_m, block_n, p.stripes ? d : 0);
   Buffer<char> scratch(p.threads * p.scratch_bytes);
   p.scratch = scratch.data;
 
@@ -313,13 +321,20 @@ bool run(DType dtype, double value_tolerance, double gradient_tolerance) {
   }
   if (!p.num_reductions) return good;
   const bool wants_keys = !self && coin(), wants_queries = !wants_keys || coin();
+  const int64_t others = std::max(p.stripes - 1, 0);
+  Buffer<T> dq_stripes(others * batch * m * d);
+  Buffer<double> drow_stripes(others * batch * m), drow_term_stripes(others * batch * m);
+  p.dq_stripes = dq_stripes.data, p.drow_bias_stripes = drow_stripes.data, p.drow_term_stripes = drow_term_stripes.data;
   Buffer<T> dq(batch * m * d), dk(batch * banks * n * d);
   Buffer<S> dqueries(dq.count), dkeys(dk.count);
   Buffer<double> drow(batch * m), dcol(batch * n), partial(batch * (row_tiles + col_tiles));
   Buffer<double> drow_term(batch * m), dcol_term(batch * n);
   Buffer<T> dscale(1);
-  if (wants_queries) p.dq_accumulator = dq.data, p.dqueries = dqueries.data;
+  // tiles that pack their own keys leave dscale to the queries
+  if (wants_queries || p.stripes) p.dq_accumulator = dq.data;
+  if (wants_queries) p.dqueries = dqueries.data;
   if (wants_keys) p.dk_accumulator = dk.data, p.dkeys = dkeys.data;
+  if (std::is_same_v<T, S> && wants_keys && coin()) p.dkeys = dk.data;
   p.drow_bias = drow.data;
   if (!self) p.dcol_bias = dcol.data;
   p.dscale = dscale.data;

@@ -1,15 +1,16 @@
-"""The native backend: what it allocates, and what a call of the kernels is given."""
+"""The native backend: which way round a problem is walked, and what its passes are asked for."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from contrastive_ops.backends.base import Wanted, missing_reductions
+from contrastive_ops.backends.base import Outer, Wanted, missing_reductions
 from contrastive_ops.backends.cpu import native
-from contrastive_ops.backends.cpu.call import Call
-from contrastive_ops.backends.cpu.memory import Layout, new_state, plan_of, state_layout
-from contrastive_ops.backends.cpu.tiling import Shape
+from contrastive_ops.backends.cpu.memory import new_state, state_layout
+from contrastive_ops.backends.cpu.panels import finish_by_panels, is_finished_at_once
+from contrastive_ops.backends.cpu.passes import Outputs, gradient_pass, score_pass
+from contrastive_ops.backends.cpu.tiling import Shape, has_few
+from contrastive_ops.backends.panels import finish_at_once
 from contrastive_ops.problem import Gradients, Problem, Results
 from contrastive_ops.reductions import Reduced, Reduction, ReductionKind
 
@@ -35,27 +36,17 @@ class CpuBackend:
         return reasons + missing_reductions(problem, self.reductions)
 
     def state_bytes(self, problem: Problem) -> int:
-        return state_layout(Shape.of(problem)).total
+        return state_layout(Shape.of(problem)).total  # the same for the transposed problem
 
     def forward(self, problem: Problem) -> tuple[Results, Tensor | None]:
+        if _has_few_columns(problem):
+            results, state = self.forward(problem.transposed())
+            return _transposed(results), state
         shape = Shape.of(problem)
-        plan = plan_of(shape)
-        state = new_state(plan.state.total) if shape.has_slope else None
+        state = new_state(state_layout(shape).total) if shape.has_slope else None
         if problem.is_empty:
             return problem.neutral_results(), state
-        batch, m, n, _ = problem.sizes
-
-        def new_line(reduction: Reduction, length: int, wanted: bool) -> Tensor | None:
-            dtype = reduction.result_dtype(shape.statistics_dtype)
-            return problem.scale.new_empty((batch, length), dtype=dtype) if wanted else None
-
-        results = tuple(
-            [
-                Reduced(new_line(reduction, m, rows), new_line(reduction, n, columns))
-                for reduction, (rows, columns) in zip(problem.reductions, shape.directions, strict=True)
-            ]
-        )
-        Call(problem, plan, state, plan.forward).forward(results)
+        results = score_pass(problem, shape, state)
         if problem.self_similarity:
             results = tuple([_both_directions(*each) for each in zip(results, problem.reductions, strict=True)])
         return results, state
@@ -63,49 +54,34 @@ class CpuBackend:
     def backward(
         self, problem: Problem, results: Results, upstream: Results, state: Tensor, wanted: Wanted
     ) -> Gradients:
-        batch, m, n, d = problem.sizes
+        if _has_few_columns(problem):
+            turned = self.backward(
+                problem.transposed(), _transposed(results), _transposed(upstream), state, wanted.transposed()
+            )
+            return turned.transposed()
         if problem.self_similarity:
             results, upstream = _merge_directions(results, upstream)
-        queries, keys = problem.rows.vectors, problem.cols.vectors
-        dqueries = queries.new_empty(queries.shape, dtype=wanted.dtype) if wanted.queries else None
-        dkeys = keys.new_empty(keys.shape, dtype=wanted.dtype) if wanted.keys else None
-        from_products = wanted.scale and problem.score.is_linear_in_products
-
-        def new_line(want: bool, length: int) -> Tensor | None:
-            return problem.scale.new_empty((batch, length), dtype=torch.float64) if want else None
-
-        drow_bias, dcol_bias = new_line(wanted.row_bias, m), new_line(wanted.col_bias, n)
-        drow_term = new_line(wanted.row_term, m)
-        dcol_term = new_line(wanted.col_term or (wanted.scale and not from_products), n)
-        dscale = problem.scale.new_empty(()) if wanted.scale else None
-        gradients = (dqueries, dkeys, dscale, drow_bias, dcol_bias, drow_term, dcol_term)
+        outputs = Outputs.new(problem, wanted)
         if problem.is_empty:
-            for gradient in gradients:
-                if gradient is not None:
-                    gradient.zero_()
+            outputs.clear()
         else:
-            plan, scratch = plan_of(Shape.of(problem)), Layout()
-            accumulators: dict[str, Tensor | None] = {}
-            # dscale = <Q, dS K> needs one of the two products also where no gradient of the embeddings is wanted
-            needs_dq = wanted.queries or (from_products and not wanted.keys)
-            for name, gradient, needed, elements in (
-                ("dq_accumulator", dqueries, needs_dq, batch * m * d),
-                ("dk_accumulator", dkeys, wanted.keys, batch * len(problem.pairs) * n * d),
-            ):
-                if gradient is not None and gradient.dtype == problem.statistics_dtype:
-                    accumulators[name] = gradient
-                elif needed:
-                    scratch.add(name, elements * problem.statistics_dtype.itemsize)
-            if from_products:
-                scratch.add("dscale_partial", 8 * batch * (plan.tiling.row_tiles + plan.tiling.col_tiles))
-            call = Call(problem, plan, state, scratch)
-            call.set(dqueries=dqueries, dkeys=dkeys, drow_bias=drow_bias, dcol_bias=dcol_bias, dscale=dscale)
-            call.set(drow_term=drow_term, dcol_term=dcol_term, **accumulators)
-            call.backward(results, upstream)
-        if not wanted.col_term:
-            dcol_term = None
-        lines = (None if x is None else x.to(problem.scale.dtype) for x in (drow_bias, dcol_bias, drow_term, dcol_term))
-        return Gradients(dqueries, dkeys, dscale, *lines)
+            gradient_pass(problem, Shape.of(problem), results, upstream, state, outputs)
+        return outputs.gradients(wanted, problem.scale.dtype)
+
+    def total_and_gradients(self, problem: Problem, outer: Outer, wanted: Wanted) -> tuple[Tensor, Gradients]:
+        if is_finished_at_once(problem) or _has_few_columns(problem):
+            return finish_at_once(self, problem, outer, wanted)
+        return finish_by_panels(problem, outer, wanted)
+
+
+def _has_few_columns(problem: Problem) -> bool:
+    """Whether the transposed problem is one of few rows."""
+    _, m, n, _ = problem.sizes
+    return has_few(n, m) and not problem.self_similarity and not problem.score.has_roles
+
+
+def _transposed(results: Results) -> Results:
+    return tuple([Reduced(columns, rows) for rows, columns in results])
 
 
 def _both_directions(result: Reduced, reduction: Reduction) -> Reduced:

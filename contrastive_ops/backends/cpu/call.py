@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,19 @@ from contrastive_ops.problem import Problem, Results
 from contrastive_ops.relations import Relation
 
 
+class Panel(NamedTuple):
+    """What the kernels have to know of the rows of a call."""
+
+    is_first: bool  # of its columns: packs the keys and clears their gradients
+    is_last: bool  # finishes them
+    packed_keys: int | None = None  # address where panels share them; None: in the state or the scratch
+
+
+WHOLE = Panel(True, True)
+
+
 class Call:
-    def __init__(self, problem: Problem, plan: Plan, state: Tensor | None, scratch: Layout) -> None:
+    def __init__(self, problem: Problem, plan: Plan, state: Tensor | None, scratch: Layout, panel: Panel) -> None:
         """Memory of the layout `scratch` is taken for the length of the call, beside that of the threads."""
         assert all(row_vector == 0 for row_vector, _ in problem.pairs)
         batch, m, n, d = problem.sizes
@@ -36,6 +47,9 @@ class Call:
             block_m=plan.tiling.block_m,
             block_n=plan.tiling.block_n,
             groups=plan.tiling.groups,
+            stripes=plan.tiling.stripes,
+            first_rows=panel.is_first,
+            last_rows=panel.is_last,
             kept_tiles=plan.kept_tiles,
             scratch_bytes=plan.scratch_bytes,
         )
@@ -46,6 +60,10 @@ class Call:
         if state is not None:
             self._place(plan.state, state.data_ptr())
         self._place(scratch, block.address)
+        if plan.tiling.stripes:
+            p.packed_keys = 0  # tiles pack their own
+        elif panel.packed_keys is not None:
+            p.packed_keys = panel.packed_keys
         queries, keys = problem.rows.vectors, problem.cols.vectors
         batch_stride, _, row_stride, d_stride = queries.stride()
         p.set_queries(queries.data_ptr(), batch_stride, row_stride, d_stride)
@@ -82,8 +100,8 @@ class Call:
         reduction = self._problem.reductions[r]
         factor = 1.0 if reduction.factor is None else float(reduction.factor)
         clauses = self._clauses(reduction.relation)
-        reference = self._of_reductions.get((r, "tile_reference"), 0)
-        self._params.add_reduction(int(reduction.kind), factor, clauses, rows, columns, reference)
+        reference, stripes = (self._of_reductions.get((r, piece), 0) for piece in ("tile_reference", "row_stripes"))
+        self._params.add_reduction(int(reduction.kind), factor, clauses, rows, columns, reference, stripes)
 
     def _clauses(self, relation: Relation) -> list[tuple[int, ...]]:
         _, m, n, _ = self._problem.sizes

@@ -60,15 +60,19 @@ def plan_of(shape: Shape) -> Plan:
     forward = Layout()
     if not shape.has_slope:
         _add_operands(forward, shape)
+    kernels = native.kernels()
     for r, (kind, directions) in enumerate(zip(shape.kinds, shape.directions, strict=True)):
-        line_bytes = native.kernels().running_bytes(dtype, int(kind.kind))
+        line_bytes = kernels.state_bytes(dtype, int(kind.kind))
         for wanted, lines, length in zip(directions, ("rows", "columns"), (shape.m, shape.n), strict=True):
-            if wanted and line_bytes:
+            if wanted and not kernels.state_is_result(int(kind.kind)):
                 forward.add((r, lines), shape.batch * length * line_bytes)
+        if directions[0] and tiling.stripes > 1:
+            forward.add((r, "row_stripes"), (tiling.stripes - 1) * shape.batch * shape.m * line_bytes)
     tile_bytes = shape.banks * tiling.block_m * tiling.block_n * shape.statistics_dtype.itemsize
     kept_tiles = min(shape.batch * tiling.tiles, state.sizes.get("kept", 0) // tile_bytes)
-    scratch_bytes = native.kernels().scratch_bytes(
-        dtype, int(shape.score), shape.banks, shape.changing > 1, tiling.block_m, tiling.block_n
+    keys_depth = shape.d if tiling.stripes else 0
+    scratch_bytes = kernels.scratch_bytes(
+        dtype, int(shape.score), shape.banks, shape.changing > 1, tiling.block_m, tiling.block_n, keys_depth
     )
     return Plan(tiling, order, state, forward, kept_tiles, scratch_bytes)
 
@@ -105,8 +109,15 @@ def _add_operands(layout: Layout, shape: Shape) -> None:
     layout.add("packed_queries", batch * m * d_padded * item)
     if shape.self_similarity:
         layout.offsets["packed_keys"] = layout.offsets["packed_queries"]
-    else:
+    elif not shape.shares_keys:
         layout.add("packed_keys", batch * ((shape.banks - 1) * n_padded + n) * d_padded * item)
+
+
+def keys_bytes(shape: Shape) -> int:
+    """Of the packed keys, where panels share them."""
+    layout = Layout()
+    _add_operands(layout, shape._replace(shares_keys=False))
+    return layout.sizes["packed_keys"]
 
 
 def new_state(size: int) -> Tensor:

@@ -10,9 +10,12 @@ from contrastive_ops.problem import Problem
 from contrastive_ops.reductions import Reduction
 from contrastive_ops.scores import ScoreKind
 
+MICRO_ROWS = 12  # of the largest micro-kernel
 MAX_GROUPS = 8  # concurrency of the schedule; more costs locality
 SMALLEST_BLOCK, LARGEST_BLOCK = 96, 256  # of all tilings; columns of a volume score may be fewer
 VOLUME_TILES_BYTES = 400 * 1024  # of the second-level cache: K tiles of products and one of scores
+FEW_ROWS = 256  # at most so many rows, against many columns, are one tile (`csrc/cpu/walk.h`)
+KEYS_TILE_BYTES = 256 * 1024  # of the second-level cache: keys that such a tile packs for itself
 
 
 class Shape(NamedTuple):
@@ -30,6 +33,8 @@ class Shape(NamedTuple):
     workspace_bytes: int
     kinds: tuple[type[Reduction], ...]
     directions: tuple[tuple[bool, bool], ...]  # rows, columns of each that the kernels reduce
+    all_rows: int  # of the problem that these rows are a panel of
+    shares_keys: bool = False  # one packed copy serves all panels
 
     @classmethod
     def of(cls, problem: Problem) -> Shape:
@@ -45,6 +50,7 @@ class Shape(NamedTuple):
             tuple([type(r) for r in problem.reductions]),
             # self-similarity needs one direction only: the other is the same
             tuple([(True, False) if is_self else (r.rows, r.columns) for r in problem.reductions]),
+            problem.sizes[1],
         )
 
     @property
@@ -63,6 +69,7 @@ class Tiling(NamedTuple):
     row_tiles: int
     col_tiles: int
     tiles: int  # all of them, or the upper triangle in self-similarity
+    stripes: int  # of columns, in the place of groups; 0: none
 
     @property
     def groups(self) -> int:
@@ -79,15 +86,26 @@ def tiling_of(shape: Shape) -> Tiling:
     Numbers and measurements: docs/cpu_kernels.md.
     """
     m, n = shape.m, shape.n
+    has_few_rows = not shape.self_similarity and has_few(m, n)
+    is_large = shape.all_rows > 512  # all panels have the same tiles of keys
     if shape.self_similarity:
-        block_m, block_n = (192, 192) if m > 512 else (96, 96)
+        block_m, block_n = (192, 192) if is_large else (96, 96)
+    elif has_few_rows:
+        column_bytes = shape.banks * shape.d * shape.statistics_dtype.itemsize
+        block_m, block_n = m, max(SMALLEST_BLOCK, min(LARGEST_BLOCK, KEYS_TILE_BYTES // column_bytes // 32 * 32))
     else:
-        block_m, block_n = (192, 256) if m > 512 else (128, 128)
+        block_m, block_n = (192, 256) if is_large else (128, 128)
+        block_m = ceil_div(m, ceil_div(m, block_m) * MICRO_ROWS) * MICRO_ROWS if m else block_m  # nearly equal
     if shape.score is ScoreKind.VOLUME:
         block_n = min(block_n, volume_columns(shape))
     row_tiles, col_tiles = ceil_div(m, block_m), ceil_div(n, block_n)
     tiles = row_tiles * (row_tiles + 1) // 2 if shape.self_similarity else row_tiles * col_tiles
-    return Tiling(block_m, block_n, row_tiles, col_tiles, tiles)
+    return Tiling(block_m, block_n, row_tiles, col_tiles, tiles, min(MAX_GROUPS, col_tiles) if has_few_rows else 0)
+
+
+def has_few(lines: int, others: int) -> bool:
+    """Whether a side has so few lines that they are one tile, beside many of the other."""
+    return lines <= FEW_ROWS and others >= 4 * lines
 
 
 def volume_columns(shape: Shape) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from contrastive_ops.backends.base import Wanted
+from contrastive_ops.backends.base import Outer, Wanted
 from contrastive_ops.backends.gpu.kernels import Kernels, LineSums, State, are_row_kernels, plan_stripes
 from contrastive_ops.backends.gpu.macro import Totals, macro_gradients
 from contrastive_ops.backends.gpu.view import View, both_roles, view_of
+from contrastive_ops.backends.panels import total_and_gradients
 from contrastive_ops.problem import Gradients, Problem, Results
 from contrastive_ops.reductions import Reduced, Reduction, ReductionKind
 
@@ -134,6 +135,9 @@ class GpuBackend(ABC):
                 if problem.self_similarity and not in_two_levels:
                     dscale = dscale / 2
         return Gradients(dqueries, dkeys, dscale, drow_bias, dcol_bias, drow_term, dcol_term)
+
+    def total_and_gradients(self, problem: Problem, outer: Outer, wanted: Wanted) -> tuple[Tensor, Gradients]:
+        return total_and_gradients(self, problem, outer, wanted)
 
 
 def _launchable(batch: int) -> list[slice]:

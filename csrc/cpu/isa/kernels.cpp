@@ -32,11 +32,15 @@ const Kernels kKernels = {
     CONTRASTIVE_NAME(CONTRASTIVE_ISA),
     [](DType dtype) { return by_type(dtype, [](auto t) { return kPanel<decltype(t)>; }); },
     [](DType dtype, ReductionKind kind) {
-      return by_type(dtype, [kind](auto t) { return functions<decltype(t)>(kind).running_bytes; });
+      return by_type(dtype, [kind](auto t) { return functions<decltype(t)>(kind).state_bytes; });
     },
-    [](DType dtype, ScoreKind score, int banks, bool several_change, int64_t block_m, int64_t block_n) {
+    [](ReductionKind kind) { return functions<float>(kind).state_is_result; },
+    [](DType dtype, ScoreKind score, int banks, bool several_change, int64_t block_m, int64_t block_n,
+       int64_t keys_depth) {
       return by_type_and_score(dtype, score, [&](auto t, auto s) {
-        return Scratch<decltype(t)>::lay_out(block_m, block_n, s.scratch(banks), several_change, nullptr, nullptr);
+        using T = decltype(t);
+        return Scratch<T>::lay_out(block_m, block_n, s.scratch(banks), several_change, banks * Work<T>::padded(block_n),
+                                   Work<T>::padded(keys_depth), nullptr, nullptr);
       });
     },
     [](const Params& p) {

@@ -40,7 +40,8 @@ void count_above(const T* tile, int64_t rows, int64_t cols, TileMask<T> belongs,
 
 template <class T>
 struct CountAbove {
-  static constexpr int kRunningBytes = 0;  // the result is what tiles are merged into
+  static constexpr int kStateBytes = sizeof(int64_t);
+  static constexpr bool kStateIsResult = true;
 
   static void start(const Work<T>& w, const Reduction& r) {
     if (r.rows.result) std::memset(r.rows.result, 0, w.p.batch * w.p.m * sizeof(int64_t));
@@ -60,6 +61,10 @@ struct CountAbove {
     int64_t* cols = static_cast<int64_t*>(r.columns.result);
     count_above<T>(tile.scores, t.rows, t.cols, TileMask<T>(r.relation, t, s.ids), T(r.factor), row_values, col_values,
                    w.row_line(rows, t), w.col_line(rows, cols, t), reinterpret_cast<Lane<T>*>(s.row_lanes));
+  }
+
+  static void merge(void* state, const void* other, int64_t lines) {
+    for (int64_t i = 0; i < lines; ++i) static_cast<int64_t*>(state)[i] += static_cast<const int64_t*>(other)[i];
   }
 
   static void finish(const Work<T>&, const Reduction&) {}

@@ -11,9 +11,11 @@ namespace CONTRASTIVE_ISA {
 
 template <class T>
 struct ReductionFunctions {
-  int running_bytes;
+  int state_bytes;
+  bool state_is_result;
   void (*start)(const Work<T>&, const Reduction&);
   void (*take)(const Work<T>&, const Reduction&, const ScoreTile<T>&, const Scratch<T>&);
+  void (*merge)(void* state, const void* other, int64_t lines);
   void (*finish)(const Work<T>&, const Reduction&);
   bool (*reaches)(const Work<T>&, const Reduction&, const TileRange&, int64_t index);
   void (*add_slope)(const Work<T>&, const Reduction&, const ScoreTile<T>&, bool fresh, const Scratch<T>&);
@@ -21,7 +23,8 @@ struct ReductionFunctions {
 
 template <class T, class Kind>
 constexpr ReductionFunctions<T> functions_of() {
-  return {Kind::kRunningBytes, Kind::start, Kind::take, Kind::finish, Kind::reaches, Kind::add_slope};
+  return {Kind::kStateBytes, Kind::kStateIsResult, Kind::start,   Kind::take,
+          Kind::merge,       Kind::finish,         Kind::reaches, Kind::add_slope};
 }
 
 template <class T>
@@ -34,6 +37,12 @@ const ReductionFunctions<T>& functions(ReductionKind kind) {
       functions_of<T, CountAbove<T>>(),
   };
   return table[int(kind)];
+}
+
+// What tiles are merged into, of all rows; null: rows are not wanted.
+template <class T>
+void* row_state(const Reduction& r) {
+  return functions<T>(r.kind).state_is_result || !r.rows.result ? r.rows.result : r.rows.running;
 }
 
 }  // namespace CONTRASTIVE_ISA

@@ -40,7 +40,8 @@ void raise_largest(const T* tile, int64_t rows, int64_t cols, TileMask<T> belong
 
 template <class T>
 struct Largest {
-  static constexpr int kRunningBytes = 0;  // the result is what tiles are merged into
+  static constexpr int kStateBytes = sizeof(T);
+  static constexpr bool kStateIsResult = true;
 
   static void start(const Work<T>& w, const Reduction& r) {
     const auto start_lines = [](void* result, int64_t count) {
@@ -56,6 +57,11 @@ struct Largest {
     T* cols = static_cast<T*>(r.columns.result);
     raise_largest<T>(tile.scores, t.rows, t.cols, TileMask<T>(r.relation, t, s.ids), T(r.factor), w.row_line(rows, t),
                      w.col_line(rows, cols, t), s.row_lanes);
+  }
+
+  static void merge(void* state, const void* other, int64_t lines) {
+    T* top = static_cast<T*>(state);
+    for (int64_t i = 0; i < lines; ++i) top[i] = larger(top[i], static_cast<const T*>(other)[i]);
   }
 
   static void finish(const Work<T>&, const Reduction&) {}

@@ -18,7 +18,8 @@ namespace CONTRASTIVE_ISA {
 
 template <class T>
 struct LogSumExp {
-  static constexpr int kRunningBytes = 2 * sizeof(T);
+  static constexpr int kStateBytes = 2 * sizeof(T);
+  static constexpr bool kStateIsResult = false;
 
   // Running: (reference, sum) of each line, first all references, then all sums. Tile references: t^, -inf where the
   // tile has no pairs, NaN where every line has a reference of its own; then the terms that it keeps are scores.
@@ -60,6 +61,12 @@ struct LogSumExp {
     if (wants_cols)
       merge(w.col_line(rows, cols, t), w.p.batch * (w.p.self_similarity ? w.p.m : w.p.n), t.cols, s.col_part,
             s.col_reference);
+  }
+
+  static void merge(void* state, const void* other, int64_t lines) {
+    T* reference = static_cast<T*>(state);
+    const T* from = static_cast<const T*>(other);
+    merge_lines<T>(reference, reference + lines, lines, from + lines, [&](int64_t l) { return from[l]; });
   }
 
   // lse = reference + log(sum)

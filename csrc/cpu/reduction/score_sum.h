@@ -59,7 +59,8 @@ void add_upstream(T* ds, int64_t rows, int64_t cols, TileMask<T> belongs, T fact
 
 template <class T>
 struct ScoreSum {
-  static constexpr int kRunningBytes = sizeof(double);
+  static constexpr int kStateBytes = sizeof(double);
+  static constexpr bool kStateIsResult = false;
 
   // Running: sum_j s_ij in double.
   static void start(const Work<T>& w, const Reduction& r) {
@@ -73,6 +74,10 @@ struct ScoreSum {
     double* cols = static_cast<double*>(r.columns.running);
     add_scores<T>(tile.scores, t.rows, t.cols, TileMask<T>(r.relation, t, s.ids), w.row_line(rows, t),
                   w.reduces_columns(r, t) ? w.col_line(rows, cols, t) : nullptr, s.row_lanes);
+  }
+
+  static void merge(void* state, const void* other, int64_t lines) {
+    for (int64_t i = 0; i < lines; ++i) static_cast<double*>(state)[i] += static_cast<const double*>(other)[i];
   }
 
   static void finish(const Work<T>& w, const Reduction& r) {

@@ -1,10 +1,11 @@
 // A tile of scores on its way through the reductions, as both passes hand it to a kind.
 //
 // A kind of reduction is a struct of static functions, which the table in kinds.h collects:
-//   kRunningBytes                  of a line, besides its result, until the score pass ends
+//   kStateBytes, kStateIsResult    of what tiles of a line are merged into: its result, or something that becomes it
 //   start(w, r)                    lines and tile references before the first tile
 //   take(w, r, tile, s)            a tile of the score pass, whose coverage is not kNone
-//   finish(w, r)                   running numbers -> results
+//   merge(state, other, lines)     state <- what both have seen together
+//   finish(w, r)                   states -> results
 //   reaches(w, r, range, index)    backward: whether the tile has a slope that is not 0 everywhere
 //   add_slope(w, r, tile, fresh, s)
 //                                  s.gradient += factor * slope;  fresh: nothing is there yet, and it is to be written

@@ -15,12 +15,14 @@ struct DotScore {
   static const T* weights(const Work<T>&, const TileRange&, const T*, const Scratch<T>& s) { return s.gradient; }
 
   // dscale = sum_i <q_i, (dS K)_i>, summed in block order from what the blocks of the gradients left
-  static void finish(const Params& p, int64_t partials) {
+  // adds: to that of the panels of rows before
+  static void finish(const Params& p, int64_t partials, bool adds) {
     if (!p.dscale) return;
     double total = 0;
     for (int64_t x = 0; x < partials; ++x) total += p.dscale_partial[x];
     // self-similarity: the accumulator holds every pair in both roles
-    *static_cast<T*>(p.dscale) = T(p.self_similarity ? total / 2 : total);
+    T* dscale = static_cast<T*>(p.dscale);
+    *dscale = T((adds ? double(*dscale) : 0) + (p.self_similarity ? total / 2 : total));
   }
 };
 

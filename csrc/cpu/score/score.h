@@ -11,7 +11,7 @@
 //   the
 //                                     score's own line terms are added up here
 //                                       dQ_i = scale * sum_j sum_s P^s_ij k_j^s      dK_j^s = scale * sum_i P^s_ij q_i
-//   finish(p, partials)      dscale and the line terms' gradients, when all tiles are done
+//   finish(p, partials, adds)         dscale and the line terms' gradients, when all tiles are done
 // It knows nothing of relations, of reductions or of threads.
 #pragma once
 
@@ -35,8 +35,8 @@ Kept kept_form(const Work<T>& w) {
 }
 
 template <class T, class Score>
-void tile_products(const Work<T>& w, const TileRange& t, T* products) {
-  score_product<T>(w.queries(t), w.keys(t), t.rows, w.key_lines(t.cols), w.p.d, Score::factor(w.p), products);
+void tile_products(const Work<T>& w, const TileRange& t, const T* keys, T* products) {
+  score_product<T>(w.queries(t), keys, t.rows, w.key_lines(t.cols), w.p.d, Score::factor(w.p), products);
 }
 
 // scores = those of the products, with their biases

@@ -162,7 +162,7 @@ struct VolumeScore {
   }
 
   // The score is linear in beta: dscale = sum_j beta_j sum_i dS rho, of which dcol_term holds the inner sums.
-  static void finish(const Params& p, int64_t) {
+  static void finish(const Params& p, int64_t, bool) {
     if (p.dscale) {
       double total = 0;
       for (int64_t x = 0; x < p.batch * p.n; ++x)

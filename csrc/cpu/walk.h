@@ -1,0 +1,107 @@
+// The walk over the tiles: by pairs of groups, or, where there are few rows, by stripes of columns.
+//
+// As many pairs of a row group and a column group run at a time as there are groups, and a group has a tile of rows at
+// least: few rows would be one group and one thread. There the columns are cut into stripes. Every stripe has numbers
+// of the rows of its own (what reductions merge tiles into, gradients), and those are merged in the order of the
+// stripes when all are done, so that here too no bit depends on the threads. A column belongs to one stripe and is
+// visited once.
+#pragma once
+
+#include "reduction/kinds.h"
+
+namespace contrastive_ops {
+namespace CONTRASTIVE_ISA {
+
+template <class T>
+using Body = void (*)(const Work<T>&, int64_t b, int64_t i, int64_t j, const Scratch<T>&);
+
+// The problem as a stripe sees it.
+template <class T>
+Params params_of_stripe(const Params& p, int stripe) {
+  Params own = p;
+  if (stripe == 0) return own;
+  const int64_t lines = p.batch * p.m, before = (stripe - 1) * lines;
+  const auto move = [&](auto& first, auto* others, int64_t elements) {
+    if (first) first = others + before * elements;
+  };
+  T* dq = static_cast<T*>(p.dq_accumulator);
+  move(dq, static_cast<T*>(p.dq_stripes), p.d);
+  own.dq_accumulator = dq;
+  move(own.drow_bias, p.drow_bias_stripes, 1);
+  move(own.drow_term, p.drow_term_stripes, 1);
+  for (int r = 0; r < p.num_reductions; ++r) {
+    const ReductionFunctions<T>& kind = functions<T>(p.reductions[r].kind);
+    char* state = static_cast<char*>(row_state<T>(own.reductions[r]));
+    move(state, static_cast<char*>(p.reductions[r].row_stripes), kind.state_bytes);
+    (kind.state_is_result ? own.reductions[r].rows.result : own.reductions[r].rows.running) = state;
+  }
+  return own;
+}
+
+// Runs body on every tile: on those of a group pair, or of a stripe, one after another, in an order of updates that no
+// thread count changes.
+template <class T, Body<T> kBody>
+void for_each_tile(const Work<T>& work) {
+  const auto in_pair = [](void* context, int64_t b, int a, int c, int thread) {
+    const auto& w = *static_cast<const Work<T>*>(context);
+    const int n = w.p.groups;
+    const Scratch<T> scratch = w.scratch(thread);
+    const bool upper_only = w.p.self_similarity && a == c;
+    for (int64_t i = a * w.row_tiles / n; i < (a + 1) * w.row_tiles / n; ++i)
+      for (int64_t j = c * w.col_tiles / n; j < (c + 1) * w.col_tiles / n; ++j)
+        if (!upper_only || i <= j) kBody(w, b, i, j, scratch);
+  };
+  const auto in_stripe = [](void* context, int64_t index, int thread) {
+    const auto& whole = *static_cast<const Work<T>*>(context);
+    const int n = whole.p.stripes, stripe = int(index % n);
+    const Params own = params_of_stripe<T>(whole.p, stripe);
+    const Work<T> w{own, whole.score_scratch};
+    const Scratch<T> scratch = w.scratch(thread);
+    for (int64_t j = stripe * w.col_tiles / n; j < (stripe + 1) * w.col_tiles / n; ++j)
+      for (int64_t i = 0; i < w.row_tiles; ++i) kBody(w, index / n, i, j, scratch);
+  };
+  const Params& p = work.p;
+  if (p.stripes)
+    parallel_for(p.threads, p.batch * p.stripes, in_stripe, const_cast<Work<T>*>(&work));
+  else
+    for_each_group_pair(p, in_pair, const_cast<Work<T>*>(&work));
+}
+
+// Before the first tile: every stripe starts from the numbers that the problem starts from.
+template <class T>
+void start_stripes(const Work<T>& w) {
+  for (int r = 0; r < w.p.num_reductions; ++r) {
+    const Reduction& reduction = w.p.reductions[r];
+    const int64_t bytes = w.p.batch * w.p.m * functions<T>(reduction.kind).state_bytes;
+    if (!reduction.rows.result) continue;
+    for (int s = 0; s + 1 < w.p.stripes; ++s)
+      std::memcpy(static_cast<char*>(reduction.row_stripes) + s * bytes, row_state<T>(reduction), bytes);
+  }
+}
+
+// After the last one: what the stripes have of the rows' reductions becomes the problem's.
+template <class T>
+void merge_stripes(const Work<T>& w) {
+  for (int r = 0; r < w.p.num_reductions; ++r) {
+    const Reduction& reduction = w.p.reductions[r];
+    const int64_t lines = w.p.batch * w.p.m;
+    if (!reduction.rows.result) continue;
+    const ReductionFunctions<T>& kind = functions<T>(reduction.kind);
+    for (int s = 0; s + 1 < w.p.stripes; ++s)
+      kind.merge(row_state<T>(reduction),
+                 static_cast<const char*>(reduction.row_stripes) + s * lines * kind.state_bytes, lines);
+  }
+}
+
+// And of their gradients.   first [count], others [stripes - 1][count]
+template <class V>
+void add_stripes(const Params& p, V* first, const V* others, int64_t count) {
+  if (!first || p.stripes < 2) return;
+  for_each_piece(p.threads, count, [&](int64_t start, int64_t end) {
+    for (int s = 0; s + 1 < p.stripes; ++s)
+      for (int64_t x = start; x < end; ++x) first[x] += others[s * count + x];
+  });
+}
+
+}  // namespace CONTRASTIVE_ISA
+}  // namespace contrastive_ops
