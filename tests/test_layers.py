@@ -37,7 +37,7 @@ CUDA = "_cuda"
 CUDA_OWNER = ("backends", "cuda", "backend")
 TRITON = "triton_kernels"  # stands beside csrc; of the package it knows the kinds of relations and scores
 TRITON_OWNER = ("backends", "triton")
-SHARED_BY_BACKENDS = (("backends", "base"), ("backends", "extension"), ("backends", "gpu"))
+SHARED_BY_BACKENDS = (("backends", "base"), ("backends", "extension"), ("backends", "gpu"), ("backends", "panels"))
 
 
 def modules():

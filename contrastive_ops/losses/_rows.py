@@ -9,9 +9,9 @@ from torch import Tensor
 
 from contrastive_ops.ops import (
     cross_entropy_of_positive,
+    divided_row_cross_entropy,
     reduce,
     similarity_statistics,
-    summed_row_cross_entropy,
 )
 from contrastive_ops.reductions import Reduction
 
@@ -41,8 +41,8 @@ def row_cross_entropy(queries: Tensor, keys: Tensor, reduction: str, **options: 
     products instead of four. Options as in `summed_row_cross_entropy`."""
     if reduction == "none":
         return cross_entropy_of_positive(*row_lse_and_sum(queries, keys, **options))
-    total = summed_row_cross_entropy(queries, keys, **options)
-    return total if reduction == "sum" else total / max(queries.shape[0], 1)
+    divisor = 1 if reduction == "sum" else max(queries.shape[0], 1)
+    return divided_row_cross_entropy(queries, keys, divisor, **options)
 
 
 def zero_without_candidates(losses: Tensor, lse: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from contrastive_ops.ops.paired_volume import gram_volume
 from contrastive_ops.ops.partial import partial_gradients, partial_results
 from contrastive_ops.ops.ranks import Accuracy, in_batch_accuracy, mrr, positive_ranks, recall_at
 from contrastive_ops.ops.reduce import reduce
-from contrastive_ops.ops.row_cross_entropy import summed_row_cross_entropy
+from contrastive_ops.ops.row_cross_entropy import divided_row_cross_entropy, summed_row_cross_entropy
 from contrastive_ops.ops.softmax_mean import softmax_mean
 from contrastive_ops.ops.statistics import Statistics, similarity_statistics
 from contrastive_ops.ops.streamed import streamed_row_lse
@@ -17,6 +17,7 @@ __all__ = [
     "Accuracy",
     "Statistics",
     "cross_entropy_of_positive",
+    "divided_row_cross_entropy",
     "gram_nearest",
     "gram_volume",
     "in_batch_accuracy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,12 +18,13 @@ from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.statistics import statistics_reductions
 from contrastive_ops.ops.transforms import require_grad, requires_grad
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Results, statistics_dtype
+from contrastive_ops.readable import is_readable
 from contrastive_ops.reductions import Reduced
 from contrastive_ops.relations import Relation
 
 torch.library.define(
     "contrastive_ops::row_cross_entropy",
-    "(Tensor[] leaves, SymInt[] numbers, str form, str? backend, bool[] wanted) -> Tensor[]",
+    "(Tensor[] leaves, SymInt[] numbers, str form, SymInt divisor, str? backend, bool[] wanted) -> Tensor[]",
 )
 
 
@@ -51,15 +53,30 @@ def summed_row_cross_entropy(
     Returns:
         0-dim, float32 (float64 for float64 inputs).
     """
+    options = {"scale": scale, "row_bias": row_bias, "col_bias": col_bias, "workspace_bytes": workspace_bytes}
+    return divided_row_cross_entropy(
+        queries, keys, 1, candidates=candidates, positives=positives, backend=backend, **options
+    )
+
+
+def divided_row_cross_entropy(
+    queries: Tensor,
+    keys: Tensor,
+    divisor: int,
+    *,
+    candidates: Relation,
+    positives: Relation,
+    backend: str | None = None,
+    **options: Any,
+) -> Tensor:
+    """`summed_row_cross_entropy` over the divisor: inside, so that the upstream gradient of a mean is 1, and gradients
+    that are there need not be passed over once more."""
     check_backend_name(backend)
     problem = build_problem(
         queries,
         keys.view_as(keys) if keys is queries else keys,  # one direction has no self-similarity to use
         statistics_reductions(candidates, positives),
-        scale=scale,
-        row_bias=row_bias,
-        col_bias=col_bias,
-        workspace_bytes=workspace_bytes,
+        **options,
     )
     needs_grad = torch.is_grad_enabled() and requires_grad(
         *[tensor for leaf, tensor in problem.leaves() if leaf.gradient is not None]
@@ -67,19 +84,19 @@ def summed_row_cross_entropy(
     flat = flatten(problem, problem.workspace_bytes if needs_grad else 0)
     wanted = require_grad(flat.leaves) if needs_grad else [False] * len(flat.leaves)
     total: Tensor
-    (total,) = _SummedRowCrossEntropy.apply(backend, flat.form, flat.numbers, wanted, *flat.leaves)
+    (total,) = _RowCrossEntropy.apply(backend, flat.form, flat.numbers, divisor, wanted, *flat.leaves)
     return total
 
 
-class _SummedRowCrossEntropy(Rule):
+class _RowCrossEntropy(Rule):
     @staticmethod
-    def run(backend, form, numbers, wanted, *leaves):  # type: ignore[no-untyped-def]
-        total, *gradients = torch.ops.contrastive_ops.row_cross_entropy(leaves, numbers, form, backend, wanted)
+    def run(backend, form, numbers, divisor, wanted, *leaves):  # type: ignore[no-untyped-def]
+        total, *gradients = torch.ops.contrastive_ops.row_cross_entropy(leaves, numbers, form, divisor, backend, wanted)
         return (total,), tuple(gradients)
 
     @staticmethod
     def keep(ctx: Any, args, outputs, gradients):  # type: ignore[no-untyped-def]
-        _, _, _, ctx.wanted, *leaves = args
+        _, _, _, _, ctx.wanted, *leaves = args
         # the leaves are saved for their graph alone: a second differentiation must find it and be refused
         ctx.save_for_backward(*gradients, *leaves)
 
@@ -87,18 +104,22 @@ class _SummedRowCrossEntropy(Rule):
     @differentiable_once
     def backward(ctx: Any, saved, d_total):  # type: ignore[no-untyped-def]
         gradients, leaves = saved[: len(ctx.wanted)], saved[len(ctx.wanted) :]
+        # the last step of most losses: nothing to multiply by
+        is_one = is_readable(d_total) and d_total.item() == 1
         found = [
-            (gradient * d_total).to(leaf.dtype) if want else None
+            (gradient if is_one else gradient * d_total).to(leaf.dtype) if want else None
             for gradient, leaf, want in zip(gradients, leaves, ctx.wanted, strict=True)
         ]
-        return None, None, None, None, *found
+        return None, None, None, None, None, *found
 
 
 @torch.library.impl("contrastive_ops::row_cross_entropy", "CompositeExplicitAutograd")
-def _row_cross_entropy(leaves, numbers, form, name, wanted):  # type: ignore[no-untyped-def]
+def _row_cross_entropy(leaves, numbers, form, divisor, name, wanted):  # type: ignore[no-untyped-def]
     places = parse(form).leaves
     asked = [leaf for leaf, want in zip(places, wanted, strict=True) if want]
-    total, gradients = total_and_gradients(unflatten(leaves, numbers, form), name, _cross_entropy, asked)
+    total, gradients = total_and_gradients(
+        unflatten(leaves, numbers, form), name, partial(_cross_entropy, divisor), asked
+    )
     return [
         total,
         *(
@@ -109,7 +130,7 @@ def _row_cross_entropy(leaves, numbers, form, name, wanted):  # type: ignore[no-
 
 
 @torch.library.register_fake("contrastive_ops::row_cross_entropy")
-def _row_cross_entropy_fake(leaves, numbers, form, name, wanted):  # type: ignore[no-untyped-def]
+def _row_cross_entropy_fake(leaves, numbers, form, divisor, name, wanted):  # type: ignore[no-untyped-def]
     return [
         leaves[0].new_empty(()),
         *(
@@ -123,9 +144,9 @@ def _absent(leaf: Tensor) -> Tensor:
     return leaf.new_empty((0,), dtype=statistics_dtype(leaf.dtype))
 
 
-def _cross_entropy(results: Results) -> tuple[Tensor, Results]:
+def _cross_entropy(divisor: int, results: Results) -> tuple[Tensor, Results]:
     """d softplus(lse - s) = sigmoid(lse - s) (dlse - ds)"""
     (lse, _), (positive, _) = results
     assert lse is not None and positive is not None
-    weight = torch.sigmoid(lse - positive)
-    return cross_entropy_of_positive(lse, positive).sum(), (Reduced(weight, None), Reduced(-weight, None))
+    weight = torch.sigmoid(lse - positive) / divisor
+    return cross_entropy_of_positive(lse, positive).sum() / divisor, (Reduced(weight, None), Reduced(-weight, None))

@@ -105,7 +105,7 @@ def tiling_of(shape: Shape) -> Tiling:
 
 def has_few(lines: int, others: int) -> bool:
     """Whether a side has so few lines that they are one tile, beside many of the other."""
-    return lines <= FEW_ROWS and others >= 4 * lines
+    return lines <= FEW_ROWS and others >= max(1, 4 * lines)
 
 
 def volume_columns(shape: Shape) -> int:
