@@ -6,24 +6,31 @@
 namespace contrastive_ops {
 namespace CONTRASTIVE_ISA {
 
+// One row's piece of a panel, zeros beyond its width.
+template <class T, class S>
+CONTRASTIVE_INLINE void pack_piece(const S* line, int64_t d_stride, int64_t width, T* dst) {
+  constexpr int W = kPanel<T>;
+  if (d_stride == 1 && width >= W) {
+    for (int q = 0; q < W; ++q) dst[q] = widen<T>(line[q]);
+  } else {
+    for (int64_t q = 0; q < W; ++q) dst[q] = q < width ? widen<T>(line[q * d_stride]) : T(0);
+  }
+}
+
 // dst[d / kPanel][lines][kPanel], of which `rows` lines and zeros up to `padded_rows` are written; the last panel is
-// padded with zeros.
+// padded with zeros. A few rows at a time: each is read from end to end, as the hardware fetches ahead.
 template <class T, class S>
 void pack_rows(const S* src, int64_t row_stride, int64_t d_stride, int64_t rows, int64_t padded_rows, int64_t lines,
                int64_t d, T* dst) {
   constexpr int W = kPanel<T>;
-  for (int64_t x = 0; x < d; x += W, dst += (lines - padded_rows) * W) {
-    const int64_t width = d - x < W ? d - x : W;
-    for (int64_t i = 0; i < rows; ++i, dst += W) {
-      const S* line = src + i * row_stride + x * d_stride;
-      if (d_stride == 1 && width == W) {
-        for (int q = 0; q < W; ++q) dst[q] = widen<T>(line[q]);
-      } else {
-        for (int64_t q = 0; q < W; ++q) dst[q] = q < width ? widen<T>(line[q * d_stride]) : T(0);
-      }
-    }
-    for (int64_t i = rows; i < padded_rows; ++i, dst += W) std::memset(dst, 0, W * sizeof(T));
+  constexpr int64_t kRowsAtOnce = 8;
+  for (int64_t first = 0; first < rows; first += kRowsAtOnce) {
+    const int64_t end = first + kRowsAtOnce < rows ? first + kRowsAtOnce : rows;
+    for (int64_t x = 0; x < d; x += W)
+      for (int64_t i = first; i < end; ++i)
+        pack_piece<T>(src + i * row_stride + x * d_stride, d_stride, d - x, dst + x * lines + i * W);
   }
+  for (int64_t x = 0; x < d; x += W) std::memset(dst + x * lines + rows * W, 0, (padded_rows - rows) * W * sizeof(T));
 }
 
 // out[rows][d] = scale * accumulated, converted; returns sum of accumulated * operand, operand packed by pack_rows.

@@ -11,7 +11,7 @@ from contrastive_ops.backends.cpu import native
 from contrastive_ops.backends.cpu.call import Panel
 from contrastive_ops.backends.cpu.memory import keys_bytes, new_state, plan_of
 from contrastive_ops.backends.cpu.passes import Outputs, gradient_pass, score_pass
-from contrastive_ops.backends.cpu.tiling import LARGEST_BLOCK, MICRO_ROWS, Shape, ceil_div
+from contrastive_ops.backends.cpu.tiling import LARGEST_BLOCK, Shape, ceil_div
 from contrastive_ops.backends.panels import even_slices
 from contrastive_ops.problem import Gradients, Problem
 
@@ -82,7 +82,7 @@ def _panels(problem: Problem) -> Iterator[tuple[slice, slice]]:
             yield entries, slice(0, m)
         return
     for entry in range(batch):
-        for rows in even_slices(m, height, MICRO_ROWS):
+        for rows in even_slices(m, height, 1):
             yield slice(entry, entry + 1), rows
 
 
@@ -90,5 +90,4 @@ def _rows_of_a_panel(problem: Problem) -> int:
     """Rows whose scores fit the budget, whole tiles of columns counted."""
     _, _, n, _ = problem.sizes
     row_bytes = max(1, ceil_div(n, LARGEST_BLOCK) * LARGEST_BLOCK * problem.statistics_dtype.itemsize)
-    rows = min(problem.workspace_bytes // row_bytes, max(PANEL_BYTES // row_bytes, PANEL_ROWS))
-    return rows // MICRO_ROWS * MICRO_ROWS
+    return min(problem.workspace_bytes // row_bytes, max(PANEL_BYTES // row_bytes, PANEL_ROWS))

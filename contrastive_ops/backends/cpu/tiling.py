@@ -94,13 +94,18 @@ def tiling_of(shape: Shape) -> Tiling:
         column_bytes = shape.banks * shape.d * shape.statistics_dtype.itemsize
         block_m, block_n = m, max(SMALLEST_BLOCK, min(LARGEST_BLOCK, KEYS_TILE_BYTES // column_bytes // 32 * 32))
     else:
-        block_m, block_n = (192, 256) if is_large else (128, 128)
-        block_m = ceil_div(m, ceil_div(m, block_m) * MICRO_ROWS) * MICRO_ROWS if m else block_m  # nearly equal
+        block_m, block_n = (even_rows(m), 256) if is_large else (128, 128)
     if shape.score is ScoreKind.VOLUME:
         block_n = min(block_n, volume_columns(shape))
     row_tiles, col_tiles = ceil_div(m, block_m), ceil_div(n, block_n)
     tiles = row_tiles * (row_tiles + 1) // 2 if shape.self_similarity else row_tiles * col_tiles
     return Tiling(block_m, block_n, row_tiles, col_tiles, tiles, min(MAX_GROUPS, col_tiles) if has_few_rows else 0)
+
+
+def even_rows(m: int) -> int:
+    """Rows of a tile: at most 192, in nearly equal tiles."""
+    tiles = max(1, ceil_div(m, 192))
+    return max(SMALLEST_BLOCK, ceil_div(m, tiles * MICRO_ROWS) * MICRO_ROWS)
 
 
 def has_few(lines: int, others: int) -> bool:
