@@ -6,7 +6,7 @@ from torch import Tensor
 
 from contrastive_ops.backends.base import Outer, Wanted, missing_reductions
 from contrastive_ops.backends.cpu import native
-from contrastive_ops.backends.cpu.memory import new_state, state_layout
+from contrastive_ops.backends.cpu.memory import new_state, plan_of, state_layout
 from contrastive_ops.backends.cpu.panels import finish_by_panels, is_finished_at_once
 from contrastive_ops.backends.cpu.passes import Outputs, gradient_pass, score_pass
 from contrastive_ops.backends.cpu.tiling import Shape, has_few
@@ -43,7 +43,7 @@ class CpuBackend:
             results, state = self.forward(problem.transposed())
             return _transposed(results), state
         shape = Shape.of(problem)
-        state = new_state(state_layout(shape).total) if shape.has_slope else None
+        state = new_state(plan_of(shape).state.total) if shape.has_slope else None
         if problem.is_empty:
             return problem.neutral_results(), state
         results = score_pass(problem, shape, state)
