@@ -3,6 +3,7 @@
 
 #include <stdexcept>
 
+#include "elements.cuh"
 #include "hopper.h"
 #include "mainloop_wgmma.cuh"
 
@@ -11,14 +12,14 @@ namespace contrastive_ops::cuda {
 // Calls use(loop) with a null pointer to the main loop of `dtype`.
 template <template <class Element> class MainLoop, class Use>
 void with_hopper_loop(DType dtype, Use use) {
-  switch (dtype) {
-    case DType::kBFloat16:
-      return use(static_cast<MainLoop<__nv_bfloat16>*>(nullptr));
-    case DType::kFloat16:
-      return use(static_cast<MainLoop<__half>*>(nullptr));
-    default:
+  with_element(dtype, [&](auto* element) {
+    using Element = std::remove_pointer_t<decltype(element)>;
+    if constexpr (sizeof(Element) == 2) {
+      use(static_cast<MainLoop<Element>*>(nullptr));
+    } else {
       throw std::invalid_argument("the Hopper path multiplies bfloat16 and float16");
-  }
+    }
+  });
 }
 
 template <class Element>

@@ -1,6 +1,7 @@
 // The portable path's main loop for each type of embeddings.
 #pragma once
 
+#include "elements.cuh"
 #include "mainloop_fma.cuh"
 #include "mainloop_mma.cuh"
 #include "params.h"
@@ -15,16 +16,14 @@ using MmaScores = MmaMainLoop<Element>;
 // Calls use(loop) with a null pointer to the main loop of `dtype`.
 template <template <class Element> class Fma = FmaScores, template <class Element> class Mma = MmaScores, class Use>
 void with_portable_loop(DType dtype, Use use) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return use(static_cast<Fma<float>*>(nullptr));
-    case DType::kFloat64:
-      return use(static_cast<Fma<double>*>(nullptr));
-    case DType::kBFloat16:
-      return use(static_cast<Mma<__nv_bfloat16>*>(nullptr));
-    case DType::kFloat16:
-      return use(static_cast<Mma<__half>*>(nullptr));
-  }
+  with_element(dtype, [&](auto* element) {
+    using Element = std::remove_pointer_t<decltype(element)>;
+    if constexpr (sizeof(Element) == 2) {
+      use(static_cast<Mma<Element>*>(nullptr));
+    } else {
+      use(static_cast<Fma<Element>*>(nullptr));
+    }
+  });
 }
 
 }  // namespace contrastive_ops::cuda

@@ -11,19 +11,15 @@ namespace contrastive_ops::cuda {
 template <class Stat>
 using VolumeShape = std::conditional_t<sizeof(Stat) == 4, BlockShape<32, 64, 2, 2, 2>, BlockShape<32, 32, 2, 1, 1>>;
 
+template <class Element>
+using FmaVolumes = FmaMainLoop<Element, false, false, VolumeShape<Element>>;
+template <class Element>
+using MmaVolumes = MmaMainLoop<Element, false, false, VolumeShape<float>>;
+
 // Calls use(loop) with a null pointer to the main loop of `dtype`.
 template <class Use>
 void with_volume_loop(DType dtype, Use use) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return use(static_cast<FmaMainLoop<float, false, false, VolumeShape<float>>*>(nullptr));
-    case DType::kFloat64:
-      return use(static_cast<FmaMainLoop<double, false, false, VolumeShape<double>>*>(nullptr));
-    case DType::kBFloat16:
-      return use(static_cast<MmaMainLoop<__nv_bfloat16, false, false, VolumeShape<float>>*>(nullptr));
-    case DType::kFloat16:
-      return use(static_cast<MmaMainLoop<__half, false, false, VolumeShape<float>>*>(nullptr));
-  }
+  with_portable_loop<FmaVolumes, MmaVolumes>(dtype, use);
 }
 
 }  // namespace contrastive_ops::cuda

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <stdexcept>
-#include <utility>
 
 #include "cuda_emulator/sanitizers.h"
 
@@ -61,9 +60,9 @@ constexpr int kColors = 32, kColorBytes = 128;
 Fiber* left = nullptr;     // by the last switch
 Fiber* entered = nullptr;  // by the last switch
 
-char* map_memory(void* where, size_t bytes) {
-  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (where ? MAP_FIXED : 0);
-  void* const memory = mmap(where, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+char* map_memory(size_t bytes) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (memory == MAP_FAILED) throw std::runtime_error("no memory for the stacks of the emulator's fibers");
   return static_cast<char*>(memory);
 }
@@ -81,20 +80,14 @@ Fiber::~Fiber() {
 
 void Fiber::start(void (*entry)(), int color, [[maybe_unused]] const char* name) {
   if (!stack_) {
-    stack_ = map_memory(nullptr, kStackBytes);
+    stack_ = map_memory(kStackBytes);
     mprotect(stack_, kGuardBytes, PROT_NONE);
     bottom_ = stack_ + kGuardBytes;
     size_ = kStackBytes - kGuardBytes;
   }
   sanitizer::allow(bottom_, size_);  // what an abandoned or ended fiber left
 #ifdef CUDA_EMULATOR_TSAN
-  // A new thread, which nothing orders after the one that had this stack: ThreadSanitizer has to forget its accesses.
-  if (tsan_fiber_) {
-    __tsan_destroy_fiber(std::exchange(tsan_fiber_, nullptr));
-    munmap(stack_ + kGuardBytes, size_);
-    map_memory(stack_ + kGuardBytes, size_);
-  }
-  tsan_fiber_ = __tsan_create_fiber(0);
+  if (!tsan_fiber_) tsan_fiber_ = __tsan_create_fiber(0);
   __tsan_set_fiber_name(tsan_fiber_, name);
 #endif
   entry_ = entry;

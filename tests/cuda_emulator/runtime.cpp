@@ -1,5 +1,6 @@
 #include "cuda_emulator/runtime.h"
 
+#include <array>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -32,7 +33,8 @@ struct Waiter {
 struct Machine {
   Schedule schedule;
   SharedArena shared;
-  std::vector<std::unique_ptr<Thread>> threads;
+  std::array<Threads, sanitizer::kCrews> crews[kMaxWarps + 1];  // by warps; one after another takes a block of a launch
+  Threads* crew = nullptr;                                      // of the running block
   std::unique_ptr<Block> block;
   const std::function<void()>* kernel = nullptr;
   Fiber host;
@@ -44,7 +46,8 @@ struct Machine {
   int64_t switches = 0;
   bool failed = false;
   char failure[kMessageBytes];
-  char launch_end;  // whose address orders one launch before the next
+  // whose addresses order the host's work before a block, and one launch before the next
+  char block_start, launch_end;
 
   // No std::exception_ptr: MemorySanitizer does not see what the library writes into one.
   void note_failure(const std::exception& error) {
@@ -71,7 +74,7 @@ class Failure : public std::runtime_error {
 // "threads 0-127 in sync_block; threads 128-255 exited"
 class ThreadStates {
  public:
-  explicit ThreadStates(const std::vector<std::unique_ptr<Thread>>& threads) {
+  explicit ThreadStates(const Threads& threads) {
     const int count = static_cast<int>(threads.size());
     for (int first = 0, end; first < count; first = end) {
       const char* const state = describe(*threads[first]);
@@ -129,7 +132,7 @@ bool do_deferred(Machine& m) {
 Thread* choose_next(Machine& m) {
   if (++m.switches > kMaxSwitches) {
     m.current = nullptr;
-    fail("livelock: %s", ThreadStates(m.threads).text());
+    fail("livelock: %s", ThreadStates(*m.crew).text());
   }
   if (!m.deferred.empty() && m.schedule.happens_now()) do_deferred(m);
   if (!m.waiters.empty() && m.schedule.happens_now()) wake_waiters(m);
@@ -137,9 +140,9 @@ Thread* choose_next(Machine& m) {
     if (wake_waiters(m) || do_deferred(m)) continue;
     if (m.running == 0) return nullptr;
     m.current = nullptr;
-    fail("deadlock: %s", ThreadStates(m.threads).text());
+    fail("deadlock: %s", ThreadStates(*m.crew).text());
   }
-  return m.threads[m.ready.take(m.schedule)].get();
+  return (*m.crew)[m.ready.take(m.schedule)].get();
 }
 
 // The fiber to go on with: the host's at the end and after a failure.
@@ -159,6 +162,7 @@ Fiber& next_fiber(Machine& m) {
 void run_thread() {
   Machine& m = machine();
   Thread& thread = *m.current;
+  sanitizer::acquire(&m.block_start);
   try {
     (*m.kernel)();
   } catch (const std::exception& error) {
@@ -171,24 +175,27 @@ void run_thread() {
   std::abort();
 }
 
-void make_threads(Machine& m, int count) {
-  m.threads.clear();
+Threads make_threads(int count) {
+  Threads threads;
   for (int i = 0; i < count; ++i) {
-    m.threads.push_back(std::make_unique<Thread>());
-    m.threads[i]->index = i;
-    m.threads[i]->warp = i / kWarpSize;
-    m.threads[i]->lane = i % kWarpSize;
+    threads.push_back(std::make_unique<Thread>());
+    threads[i]->index = i;
+    threads[i]->warp = i / kWarpSize;
+    threads[i]->lane = i % kWarpSize;
   }
+  return threads;
 }
 
-void run_block(Machine& m, dim3 index, int shared_bytes) {
+void run_block(Machine& m, Threads& crew, dim3 index, int shared_bytes) {
+  m.crew = &crew;
   blockIdx = {index.x, index.y, index.z};
   m.shared.start_block(shared_bytes);
   sanitizer::forget_edges();
-  m.block = std::make_unique<Block>(m.threads);
-  m.running = static_cast<int>(m.threads.size());
+  sanitizer::release(&m.block_start);
+  m.block = std::make_unique<Block>(crew);
+  m.running = static_cast<int>(crew.size());
   m.switches = 0;
-  for (const auto& thread : m.threads) {
+  for (const auto& thread : crew) {
     thread->exited = false;
     thread->waits_for = nullptr;
     thread->copies.clear();
@@ -218,7 +225,7 @@ void check_launch(dim3 grid, int threads, int shared_bytes) {
 
 }  // namespace
 
-Block::Block(const std::vector<std::unique_ptr<Thread>>& all) : threads(all) {
+Block::Block(const Threads& all) : threads(all) {
   const int count = static_cast<int>(all.size());
   for (int first = 0; first < count; first += kWarpSize) warps.emplace_back(first, kWarpSize);
   for (int first = 0; first + kWarpgroupSize <= count; first += kWarpgroupSize) {
@@ -273,17 +280,19 @@ void launch_threads(dim3 grid, int threads, int shared_bytes, const std::functio
   if (!instance) instance = std::make_unique<Machine>();
   check_launch(grid, threads, shared_bytes);
   Machine& m = machine();
-  if (static_cast<int>(m.threads.size()) != threads) make_threads(m, threads);
   m.kernel = &kernel;
   m.host.adopt_caller();
   gridDim = grid;
   blockDim = dim3(threads);
+  int blocks = 0;
   for (const int i : m.schedule.permutation(static_cast<int>(grid.x * grid.y * grid.z))) {
-    run_block(m, dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y), shared_bytes);
+    Threads& crew = m.crews[threads / kWarpSize][blocks++ % sanitizer::kCrews];
+    if (crew.empty()) crew = make_threads(threads);
+    run_block(m, crew, dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y), shared_bytes);
     if (!m.failed) continue;
     sanitizer::acquire(&m.launch_end);
     // the fibers are abandoned where they wait
-    m.threads.clear();
+    crew.clear();
     m.ready.clear();
     m.waiters.clear();
     m.deferred.clear();

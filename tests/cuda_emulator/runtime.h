@@ -32,12 +32,14 @@ struct Thread {
   Fiber fiber;
 };
 
+using Threads = std::vector<std::unique_ptr<Thread>>;
+
 struct Block {
   static constexpr int kNamedBarriers = 16, kWarpgroupSize = 128;
 
-  explicit Block(const std::vector<std::unique_ptr<Thread>>& threads);
+  explicit Block(const Threads& threads);
 
-  const std::vector<std::unique_ptr<Thread>>& threads;
+  const Threads& threads;
   std::vector<Collective> warps, warpgroups;
   std::array<NamedBarrier, kNamedBarriers> barriers;
 

@@ -40,7 +40,7 @@ void operator delete(void* memory, size_t) noexcept { __libc_free(memory); }
 namespace contrastive_ops::cuda::emulator::sanitizer {
 namespace {
 
-constexpr size_t kEdgeBytes = 8, kMaxEdges = 1 << 20;  // ThreadSanitizer tells addresses apart by 8 bytes
+constexpr size_t kEdgeBytes = 8, kMaxEdges = 1 << 12;  // ThreadSanitizer tells addresses apart by 8 bytes
 char* edges = nullptr;                                 // addresses only
 size_t used_edges = 0;
 

@@ -94,6 +94,15 @@ void forget_edges();
 inline void forget_edges() {}
 #endif
 
+// ThreadSanitizer takes milliseconds to make the threads of a block, so those of a launch serve the next one, which
+// comes after it anyway. Within a launch each block has its own up to this number; then the first ones come again,
+// ordered after what they did before.
+#ifdef CUDA_EMULATOR_TSAN
+constexpr int kCrews = 8;
+#else
+constexpr int kCrews = 1;
+#endif
+
 // Memory without a value: NaN to whoever reads it, uninitialized to MemorySanitizer.
 inline void poison(void* memory, size_t bytes) {
   std::memset(memory, kPoison, bytes);

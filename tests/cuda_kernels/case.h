@@ -43,7 +43,8 @@ struct Case {
   }
 };
 
-inline uint64_t checksum = 14695981039346656037ull;
+constexpr uint64_t kNoChecksum = 14695981039346656037ull;
+inline uint64_t checksum = kNoChecksum;
 inline bool failed = false;
 
 template <class T>
