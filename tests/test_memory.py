@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import contrastive_ops
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES
 from contrastive_ops.testing.loss_calls import CALLS
@@ -19,9 +17,10 @@ MIB = 1 << 20
 # every tensor of some size is mapped, and unmapped when it dies: glibc would else raise this threshold as it goes and
 # hold on to a few freed gradients, more or fewer from run to run
 RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
-# prints the peak of each loss in turn: the high-water mark starts anew
+# prints the peak of every loss of each job in turn: the high-water mark starts anew; a job is a fork of a process
+# that has imported everything but run nothing
 SCRIPT = """
-import json, re, sys, torch
+import json, os, re, sys, torch
 from contrastive_ops.testing.loss_calls import CALLS
 from contrastive_ops import gram_loss, info_nce
 from contrastive_ops.testing import make_pairs
@@ -36,51 +35,60 @@ losses = CALLS | {
     "streamed": lambda a, b, **options: info_nce(a, b, negatives=b.detach(), **options),
     "three_towers": three_towers,
 }
-names, n, d, budget, backend = sys.argv[1].split(";"), *map(int, sys.argv[2:5]), sys.argv[5]
-torch.set_num_threads(2)
 
-def step(loss, n):
+def step(loss, n, d, budget, backend):
     a, b = (x.requires_grad_() for x in make_pairs(n, d))
     before = status("VmRSS")
     open("/proc/self/clear_refs", "w").write("5")  # resets VmHWM
     loss(a, b, workspace_bytes=budget, backend=backend).backward()
     return status("VmHWM") - before
 
-found = {}
-for name in names:
-    step(losses[name], 300)
-    found[name] = step(losses[name], n)
-print(json.dumps(found))
+def measure(names, n, *given):
+    torch.set_num_threads(2)
+    found = {}
+    for name in names:
+        step(losses[name], 300, *given)
+        found[name] = step(losses[name], n, *given)
+    print(json.dumps(found), flush=True)
+
+for job in json.loads(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        measure(*job)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 """
 
 
-def added_peaks(names, n, d, budget, backend):
-    arguments = [sys.executable, "-c", SCRIPT, ";".join(names), *map(str, (n, d, budget)), backend]
+def added_peaks(*jobs):
+    """Of each job (names, n, d, budget, backend) the bytes by name."""
+    arguments = [sys.executable, "-c", SCRIPT, json.dumps(jobs)]
     root = Path(__file__).parent.parent  # where bench lies
     process = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | RETURN_FREED_MEMORY, cwd=root)
     assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
+    return [json.loads(line) for line in process.stdout.splitlines()]
 
 
-def added_peak(name, n, d, budget, backend):
-    return added_peaks([name], n, d, budget, backend)[name]
+def added_peak(name, *given):
+    return added_peaks(([name], *given))[0][name]
 
 
-@pytest.mark.parametrize("budget", [0, 16 * MIB])
-@pytest.mark.parametrize("name, n, d", [("clip_loss", 8192, 128), ("info_nce", 8192, 128)])
-def test_native_backend_stays_within_its_promise(name, n, d, budget):
+def test_native_backend_stays_within_its_promise():
+    n, d = 8192, 128
+    jobs = [([name], n, d, budget, "cpu") for name in ("clip_loss", "info_nce") for budget in (0, 16 * MIB)]
     inputs = gradients = 2 * n * d * 4
     # scratch of two threads, per-row vectors of 8 bytes, and what the allocator rounds up
     constant = 12 * MIB + 2 * n * 64
-    assert added_peak(name, n, d, budget, "cpu") <= gradients + inputs + budget + constant
+    for ((name,), _, _, budget, _), peak in zip(jobs, added_peaks(*jobs), strict=True):
+        assert peak[name] <= gradients + inputs + budget + constant, (name, budget)
 
 
-@pytest.mark.parametrize("name", ["clip_loss", "streamed", "nt_xent"])
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
-def test_the_matrix_is_never_stored(name, backend):
+def test_the_matrix_is_never_stored():
     """12288 x 12288 scores would take 576 MiB; a third is enough, of which eager's blocks are the larger part."""
-    n = 6144 if name == "nt_xent" else 12288
-    assert added_peak(name, n, 64, 0, backend) <= 192 * MIB
+    sizes = {"clip_loss": 12288, "streamed": 12288, "nt_xent": 6144}
+    jobs = [([name], n, 64, 0, backend) for name, n in sizes.items() for backend in ("cpu", "eager")]
+    for job, peak in zip(jobs, added_peaks(*jobs), strict=True):
+        assert max(peak.values()) <= 192 * MIB, job
 
 
 def test_a_large_batch_needs_little():
@@ -103,7 +111,7 @@ def test_the_measure_sees_a_stored_matrix():
 
 def test_no_loss_stores_the_matrix():
     """8192 x 8192 scores would take 256 MiB, a mask of bytes 64 MiB; embeddings of D = 16 take half a MiB."""
-    measured = added_peaks(CALLS, 8192, 16, 0, "cpu")
+    (measured,) = added_peaks((list(CALLS), 8192, 16, 0, "cpu"))
     assert {name: peak // MIB for name, peak in measured.items() if peak > 40 * MIB} == {}
 
 
