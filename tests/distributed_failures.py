@@ -93,6 +93,8 @@ def work_until_error(rank: int, strategy: str, directory: Path) -> None:
             clip(rank, features(rank).requires_grad_(), strategy=strategy, groups=groups).backward()
             if step == 2:
                 (directory / f"working{rank}").touch()
+            if step > 2 and not (directory / "turn").exists():
+                time.sleep(0.05)  # the deaths come one after another
     except RuntimeError as error:
         print(strategy, rank, error, file=sys.stderr)
         os._exit(RAISED)
@@ -115,6 +117,8 @@ def main() -> dict[str, Any]:
     for name, (directory, pids) in worlds.items():
         while len(list(directory.glob("working*"))) < WORLD:
             time.sleep(0.05)
+        (directory / "turn").touch()
+        time.sleep(0.2)  # it is killed in the middle of its steps
         os.kill(pids[VICTIM], getattr(signal, name.partition("-")[2]))
         begin = time.monotonic()
         others = [pid for rank, pid in enumerate(pids) if rank != VICTIM]
