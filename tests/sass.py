@@ -103,21 +103,23 @@ def natural_loops(instructions: list[Instruction]) -> list[list[int]]:
     dominators = find_dominators(before)
     bodies: dict[int, set[int]] = {}
     for tail, nexts in enumerate(after):
-        for head in nexts & dominators[tail]:
+        for head in (x for x in nexts if dominators[tail] >> x & 1):
             bodies.setdefault(head, {head}).update(reaching(tail, head, before))
     return [[i for b in sorted(body) for i in range(starts[b], ends[b])] for body in bodies.values()]
 
 
-def find_dominators(before: list[set[int]]) -> list[set[int]]:
-    """For each block the blocks on every way to it from block 0."""
-    everything = set(range(len(before)))
-    found = [{0}, *(set(everything) for _ in before[1:])]
+def find_dominators(before: list[set[int]]) -> list[int]:
+    """For each block the blocks on every way to it from block 0, as bits."""
+    everything = (1 << len(before)) - 1
+    found = [1, *(everything for _ in before[1:])]
     changed = True
     while changed:
         changed = False
         for block in range(1, len(before)):
-            ways = [found[x] for x in before[block]]
-            new = {block} | (set.intersection(*ways) if ways else set())
+            ways = everything if before[block] else 0
+            for x in before[block]:
+                ways &= found[x]
+            new = ways | 1 << block
             changed |= new != found[block]
             found[block] = new
     return found
