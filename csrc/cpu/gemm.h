@@ -158,9 +158,9 @@ CONTRASTIVE_INLINE void update_rows(MicroKernel<T> kernel, const T* a, int64_t a
       c[r * ldc + x] = edge[r * W + x] + (update == Update::kAccumulate ? c[r * ldc + x] : T(0));
 }
 
-// dq[row][0..d) += dS K.   tile [col panel][rows][kPanel], k [d / kPanel][cols][kPanel] packed keys
+// dq[row][0..d) (+)= dS K.   tile [col panel][rows][kPanel], k [d / kPanel][cols][kPanel] packed keys
 template <class T>
-void query_product(const T* tile, const T* k, int64_t rows, int64_t cols, int64_t d, T* dq) {
+void query_product(const T* tile, const T* k, int64_t rows, int64_t cols, int64_t d, Update update, T* dq) {
   constexpr int W = kPanel<T>;
   for (int64_t x = 0; x < d; x += W) {
     const T* b = k + x * cols;
@@ -169,7 +169,7 @@ void query_product(const T* tile, const T* k, int64_t rows, int64_t cols, int64_
     for_micro_rows(rows, [&](int64_t i, int64_t count) CONTRASTIVE_LAMBDA_INLINE {
       prefetch.with_rows<T>(i, count, [&](int64_t l) { return b + (cols + l) * W; });
       update_rows<T>(micro_kernel_for<T, true>(count), tile + i * W, rows * W, b, cols, dq + i * d + x, d, count, width,
-                     Update::kAccumulate, T(1));
+                     update, T(1));
     });
   }
 }

@@ -16,15 +16,9 @@ inline bool scales_keys(const Params& p) {
   return p.dk_accumulator == p.dkeys && (!p.dscale_partial || p.dq_accumulator);
 }
 
-// Whether the gradient of a column is what its only tile makes of it: nothing need be there before.
-template <class T>
-bool has_only_tiles(const Work<T>& w) {
-  return w.row_tiles == 1 && w.p.first_rows && !w.p.self_similarity;
-}
-
 // dS_ij = sum_r factor_r * slope_r(factor_r * s_ij), over the reductions; then the products that it is a factor of.
 template <class T, class Score>
-void backward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, const Scratch<T>& s) {
+void backward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, Firsts firsts, const Scratch<T>& s) {
   const Params& p = w.p;
   const TileRange t = w.tile(b, i, j);
   const int64_t index = w.tile_index(b, i, j);
@@ -34,12 +28,17 @@ void backward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, const Scra
     has_slope |= reaches[r];
     needs_scores |= reaches[r] && changes_scores(p.reductions[r].kind);
   }
-  const bool is_only = has_only_tiles(w);
+  // The first tile writes what the others add to.
+  const Update to_dq = firsts.of_rows ? Update::kOverwrite : Update::kAccumulate;
+  const Update to_dk = firsts.of_cols && p.first_rows ? Update::kOverwrite : Update::kAccumulate;
+  T* dq = static_cast<T*>(p.dq_accumulator);
   T* dk = static_cast<T*>(p.dk_accumulator);
+  if (dq) dq += (b * p.m + t.row) * p.d;
   if (dk) dk += (b * p.banks * p.n + t.col) * p.d;  // of the first bank
   if (!has_slope) {
-    if (is_only && dk)
-      for (int64_t k = 0; k < p.banks; ++k) std::memset(dk + k * p.n * p.d, 0, t.cols * p.d * sizeof(T));
+    if (dq && to_dq == Update::kOverwrite) std::memset(dq, 0, t.rows * p.d * sizeof(T));
+    for (int64_t k = 0; dk && to_dk == Update::kOverwrite && k < p.banks; ++k)
+      std::memset(dk + k * p.n * p.d, 0, t.cols * p.d * sizeof(T));
     return;
   }
 
@@ -72,15 +71,13 @@ void backward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, const Scra
   double* dcol = p.self_similarity && !has_mirror ? nullptr : w.col_line(p.drow_bias, p.dcol_bias, t);
   if (drow || dcol) add_line_sums<T>(s.gradient, t.rows, t.cols, drow, dcol);
   const T* weights = Score::weights(w, t, products, s);
-  T* dq = static_cast<T*>(p.dq_accumulator);
-  if (dq) query_product<T>(weights, keys, t.rows, w.key_lines(t.cols), p.d, dq + (b * p.m + t.row) * p.d);
+  if (dq) query_product<T>(weights, keys, t.rows, w.key_lines(t.cols), p.d, to_dq, dq);
   if (has_mirror && dq)
-    key_product<T>(weights, w.queries(t), t.rows, t.cols, p.d, Update::kAccumulate, T(1), dq + (b * p.m + t.col) * p.d);
+    key_product<T>(weights, w.queries(t), t.rows, t.cols, p.d, Update::kAccumulate, T(1), dq + (t.col - t.row) * p.d);
   if (dk)
     for (int64_t k = 0; k < p.banks; ++k)
-      key_product<T>(weights + k * w.padded(t.cols) * t.rows, w.queries(t), t.rows, t.cols, p.d,
-                     is_only ? Update::kOverwrite : Update::kAccumulate, T(scales_keys(p) ? p.scale : 1),
-                     dk + k * p.n * p.d);
+      key_product<T>(weights + k * w.padded(t.cols) * t.rows, w.queries(t), t.rows, t.cols, p.d, to_dk,
+                     T(scales_keys(p) ? p.scale : 1), dk + k * p.n * p.d);
 }
 
 // dQ = scale * accumulator in the storage type, and likewise dK; where dscale_partial is there, every block of dQ (of
@@ -128,16 +125,14 @@ template <class T, class Score>
 void backward_pass(const Params& p) {
   const Work<T> w{p, Score::scratch(int(p.banks))};
   const int64_t rows = p.batch * p.m, others = p.stripes - 1;
-  clear(p.threads, static_cast<T*>(p.dq_accumulator), rows * p.d);
+  if (p.self_similarity) clear(p.threads, static_cast<T*>(p.dq_accumulator), rows * p.d);
   clear(p.threads, p.drow_bias, rows);
   clear(p.threads, p.drow_term, rows);
   if (others > 0) {
-    clear(p.threads, static_cast<T*>(p.dq_stripes), others * rows * p.d);
     clear(p.threads, p.drow_bias_stripes, others * rows);
     clear(p.threads, p.drow_term_stripes, others * rows);
   }
   if (p.first_rows) {
-    if (!has_only_tiles(w)) clear(p.threads, static_cast<T*>(p.dk_accumulator), p.batch * p.banks * p.n * p.d);
     clear(p.threads, p.dcol_bias, p.batch * p.n);
     clear(p.threads, p.dcol_term, p.batch * p.n);
   }

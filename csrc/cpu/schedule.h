@@ -12,8 +12,8 @@ void parallel_for(int threads, int64_t count, void (*body)(void*, int64_t index,
 
 // Calls body for every batch and every pair (row group, column group); with self_similarity for every unordered
 // pair, row group <= column group. Two calls never overlap if they share a row or a column group (any group, with
-// self_similarity), and each group sees its calls in one fixed order: sums accumulate without atomics, bit by bit
-// the same for any number of threads.
+// self_similarity), and each group sees its calls in one fixed order, the pair with the group of its own number first:
+// sums accumulate without atomics, bit by bit the same for any number of threads.
 void for_each_group_pair(const Params& p, void (*body)(void*, int64_t batch, int row_group, int col_group, int thread),
                          void* context);
 

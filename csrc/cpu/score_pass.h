@@ -10,7 +10,7 @@ namespace CONTRASTIVE_ISA {
 
 // One tile: its scores, which every reduction takes.
 template <class T, class Score>
-void forward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, const Scratch<T>& s) {
+void forward_tile(const Work<T>& w, int64_t b, int64_t i, int64_t j, Firsts, const Scratch<T>& s) {
   const Params& p = w.p;
   const TileRange t = w.tile(b, i, j);
   const int64_t index = w.tile_index(b, i, j);

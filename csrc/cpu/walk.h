@@ -12,8 +12,14 @@
 namespace contrastive_ops {
 namespace CONTRASTIVE_ISA {
 
+// Whether the tile is the first one of its rows, and of its columns: what adds up over the others starts here. Neither
+// is known of self-similarity, whose tiles have two roles.
+struct Firsts {
+  bool of_rows, of_cols;
+};
+
 template <class T>
-using Body = void (*)(const Work<T>&, int64_t b, int64_t i, int64_t j, const Scratch<T>&);
+using Body = void (*)(const Work<T>&, int64_t b, int64_t i, int64_t j, Firsts firsts, const Scratch<T>&);
 
 // The problem as a stripe sees it.
 template <class T>
@@ -47,9 +53,12 @@ void for_each_tile(const Work<T>& work) {
     const int n = w.p.groups;
     const Scratch<T> scratch = w.scratch(thread);
     const bool upper_only = w.p.self_similarity && a == c;
-    for (int64_t i = a * w.row_tiles / n; i < (a + 1) * w.row_tiles / n; ++i)
-      for (int64_t j = c * w.col_tiles / n; j < (c + 1) * w.col_tiles / n; ++j)
-        if (!upper_only || i <= j) kBody(w, b, i, j, scratch);
+    const bool is_first_pair = !w.p.self_similarity && a == c;  // of both groups: the first round of the schedule
+    const int64_t first_i = a * w.row_tiles / n, first_j = c * w.col_tiles / n;
+    for (int64_t i = first_i; i < (a + 1) * w.row_tiles / n; ++i)
+      for (int64_t j = first_j; j < (c + 1) * w.col_tiles / n; ++j)
+        if (!upper_only || i <= j)
+          kBody(w, b, i, j, {is_first_pair && j == first_j, is_first_pair && i == first_i}, scratch);
   };
   const auto in_stripe = [](void* context, int64_t index, int thread) {
     const auto& whole = *static_cast<const Work<T>*>(context);
@@ -57,8 +66,9 @@ void for_each_tile(const Work<T>& work) {
     const Params own = params_of_stripe<T>(whole.p, stripe);
     const Work<T> w{own, whole.score_scratch};
     const Scratch<T> scratch = w.scratch(thread);
-    for (int64_t j = stripe * w.col_tiles / n; j < (stripe + 1) * w.col_tiles / n; ++j)
-      for (int64_t i = 0; i < w.row_tiles; ++i) kBody(w, index / n, i, j, scratch);
+    const int64_t first_j = stripe * w.col_tiles / n;
+    for (int64_t j = first_j; j < (stripe + 1) * w.col_tiles / n; ++j)
+      for (int64_t i = 0; i < w.row_tiles; ++i) kBody(w, index / n, i, j, {j == first_j, i == 0}, scratch);
   };
   const Params& p = work.p;
   if (p.stripes)
