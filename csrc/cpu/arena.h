@@ -22,6 +22,10 @@ class Block {
   std::size_t bytes_, capacity_;
 };
 
+// Of memory of others that is about to be written for the first time: pages of 2 MiB where there are many, as a fault
+// for every 4 KiB of a large gradient takes longer than writing it. Nothing is advised of what is there already.
+void advise_huge_pages(void* data, std::size_t bytes);
+
 // Returns every cached block to the operating system.
 void release_cached_blocks();
 

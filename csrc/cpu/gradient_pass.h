@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "arena.h"
 #include "operands.h"
 #include "score/score.h"
 #include "walk.h"
@@ -136,6 +137,8 @@ void backward_pass(const Params& p) {
     clear(p.threads, p.dcol_bias, p.batch * p.n);
     clear(p.threads, p.dcol_term, p.batch * p.n);
   }
+  if (p.first_rows && p.dk_accumulator) advise_huge_pages(p.dk_accumulator, p.batch * p.banks * p.n * p.d * sizeof(T));
+  if (p.dq_accumulator) advise_huge_pages(p.dq_accumulator, rows * p.d * sizeof(T));
   for_each_tile<T, backward_tile<T, Score>>(w);
   add_stripes(p, static_cast<T*>(p.dq_accumulator), static_cast<const T*>(p.dq_stripes), rows * p.d);
   add_stripes(p, p.drow_bias, p.drow_bias_stripes, rows);
