@@ -1,7 +1,7 @@
 // The packed operands of the tiles: as a whole before the first one, or the keys of each tile when it is there.
 //
-// A whole copy pays where several tiles of rows use a tile of keys. One tile of rows packs the keys where it uses them,
-// in the second-level cache: they are read where they lie, and nothing is written that would have to be read again.
+// A whole copy pays where many tiles of rows use a tile of keys. Few rows pack the keys where they use them, in the
+// second-level cache: they are read where they lie, and nothing is written that would have to be read again.
 #pragma once
 
 #include "pack.h"
@@ -43,11 +43,12 @@ void pack(const Work<T>& w) {
   });
 }
 
-// The packed keys of a tile.
+// The packed keys of a tile. Tiles of rows follow one another, so that one copy serves them all.
 template <class T>
 const T* tile_keys(const Work<T>& w, const TileRange& t, const Scratch<T>& s) {
   if (const T* packed = w.keys(t)) return packed;
-  pack_tile_keys(w, t, s.keys);
+  if (*s.packed_col != t.col) pack_tile_keys(w, t, s.keys);
+  *s.packed_col = t.col;
   return s.keys;
 }
 

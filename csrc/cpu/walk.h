@@ -1,10 +1,10 @@
 // The walk over the tiles: by pairs of groups, or, where there are few rows, by stripes of columns.
 //
 // As many pairs of a row group and a column group run at a time as there are groups, and a group has a tile of rows at
-// least: few rows would be one group and one thread. There the columns are cut into stripes. Every stripe has numbers
-// of the rows of its own (what reductions merge tiles into, gradients), and those are merged in the order of the
-// stripes when all are done, so that here too no bit depends on the threads. A column belongs to one stripe and is
-// visited once.
+// least: few rows would be few groups, and all columns would be read and written once for every tile of rows. There the
+// columns are cut into stripes, in which a tile of columns meets all rows. Every stripe has numbers of the rows of its
+// own (what reductions merge tiles into, gradients), and those are merged in the order of the stripes when all are
+// done, so that here too no bit depends on the threads.
 #pragma once
 
 #include "reduction/kinds.h"
@@ -65,7 +65,9 @@ void for_each_tile(const Work<T>& work) {
     const int n = whole.p.stripes, stripe = int(index % n);
     const Params own = params_of_stripe<T>(whole.p, stripe);
     const Work<T> w{own, whole.score_scratch};
-    const Scratch<T> scratch = w.scratch(thread);
+    Scratch<T> scratch = w.scratch(thread);
+    int64_t packed_col = -1;
+    scratch.packed_col = &packed_col;
     const int64_t first_j = stripe * w.col_tiles / n;
     for (int64_t j = first_j; j < (stripe + 1) * w.col_tiles / n; ++j)
       for (int64_t i = 0; i < w.row_tiles; ++i) kBody(w, index / n, i, j, {j == first_j, i == 0}, scratch);

@@ -23,11 +23,12 @@ struct Scratch {
   T* spare;     // what one of several reductions has made of them; the tile itself where none but one changes them
   T* gradient;  // dS; the tile itself likewise
   T* products;  // [bank] tiles, later their weights; the tile itself where the score does not ask for tiles
-  T* keys;      // packed keys of the tile, where it packs its own
+  T* keys;      // packed keys of a tile, where tiles pack their own
   T *row_lanes, *column_lines;
   T *row_part, *row_reference;
   T *col_part, *col_reference;
   Lane<T>* ids;
+  int64_t* packed_col;  // of which tile the keys are; null: none pack their own
 
   // One layout for the size and for the pointers.   key_lines: lines of packed keys that it needs, of d_padded each
   static int64_t lay_out(int64_t block_m, int64_t block_n, ScoreScratch score, bool several_change, int64_t key_lines,
@@ -50,6 +51,7 @@ struct Scratch {
     s.row_part = take(m), s.row_reference = take(m);
     s.col_part = take(n), s.col_reference = take(n);
     s.ids = reinterpret_cast<Lane<T>*>(take(TileMask<T>::scratch_lanes(m, n)));
+    s.packed_col = nullptr;
     if (out) *out = s;
     return offset;
   }

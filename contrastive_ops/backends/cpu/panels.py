@@ -17,7 +17,7 @@ from contrastive_ops.problem import Gradients, Problem
 
 LEAST_ROWS = 48  # of a useful panel: fewer read and write all keys for little work
 # scores of so many bytes are still in a cache when their gradient is formed; but so few rows need the keys too often
-PANEL_BYTES, PANEL_ROWS = 16 * 1024 * 1024, 768
+PANEL_BYTES, PANEL_ROWS = 16 * 1024 * 1024, 1024
 
 
 def is_finished_at_once(problem: Problem) -> bool:
@@ -32,11 +32,15 @@ def finish_by_panels(problem: Problem, outer: Outer, wanted: Wanted) -> tuple[Te
     batch, m, _, _ = problem.sizes
     whole, total = Outputs.new(problem, wanted), problem.scale.new_zeros(())
     dscales = problem.scale.new_zeros((batch,)) if wanted.scale else None
-    keys = native.new_block(keys_bytes(Shape.of(problem)))
+    keys = (
+        None  # packed by the first panel, unless its tiles pack their own: then those of the others, no longer, do too
+    )
     for entries, rows in _panels(problem):
         part = problem.select(rows, None, entries)
         shape = Shape.of(part)._replace(all_rows=m, shares_keys=True)
-        panel = Panel(rows.start == 0, rows.stop == m, keys.address)
+        if keys is None and not plan_of(shape).tiling.stripes:
+            keys = native.new_block(keys_bytes(shape))
+        panel = Panel(rows.start == 0, rows.stop == m, 0 if keys is None else keys.address)
         outputs = _outputs_of(whole, dscales, entries, rows)
         total += _finish(part, shape, panel, outer, outputs)
     if dscales is not None:

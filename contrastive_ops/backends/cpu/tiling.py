@@ -14,7 +14,7 @@ MICRO_ROWS = 12  # of the largest micro-kernel
 MAX_GROUPS = 8  # concurrency of the schedule; more costs locality
 SMALLEST_BLOCK, LARGEST_BLOCK = 96, 256  # of all tilings; columns of a volume score may be fewer
 VOLUME_TILES_BYTES = 400 * 1024  # of the second-level cache: K tiles of products and one of scores
-FEW_ROWS = 256  # at most so many rows, against many columns, are one tile (`csrc/cpu/walk.h`)
+FEW_ROWS = 1024  # at most so many, against many columns, share every tile of keys (`csrc/cpu/walk.h`)
 KEYS_TILE_BYTES = 256 * 1024  # of the second-level cache: keys that such a tile packs for itself
 
 
@@ -92,7 +92,8 @@ def tiling_of(shape: Shape) -> Tiling:
         block_m, block_n = (192, 192) if is_large else (96, 96)
     elif has_few_rows:
         column_bytes = shape.banks * shape.d * shape.statistics_dtype.itemsize
-        block_m, block_n = m, max(SMALLEST_BLOCK, min(LARGEST_BLOCK, KEYS_TILE_BYTES // column_bytes // 32 * 32))
+        block_m = m if m <= LARGEST_BLOCK else even_rows(m)
+        block_n = max(SMALLEST_BLOCK, min(LARGEST_BLOCK, KEYS_TILE_BYTES // column_bytes // 32 * 32))
     else:
         block_m, block_n = (even_rows(m), 256) if is_large else (128, 128)
     if shape.score is ScoreKind.VOLUME:
@@ -109,8 +110,9 @@ def even_rows(m: int) -> int:
 
 
 def has_few(lines: int, others: int) -> bool:
-    """Whether a side has so few lines that they are one tile, beside many of the other."""
-    return lines <= FEW_ROWS and others >= max(1, 4 * lines)
+    """Whether a side has so few lines, beside so many others, that the others' operands and gradients had better be read
+    and written once for all of them, by stripes of the others that have sums of the few of their own."""
+    return lines <= FEW_ROWS and others >= max(1, 4 * lines, lines * lines // 32)
 
 
 def volume_columns(shape: Shape) -> int:
