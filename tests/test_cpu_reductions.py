@@ -18,6 +18,7 @@ from contrastive_ops.testing import norm_error, tolerance_for
 OURS, REFERENCE = CpuBackend(), ReferenceBackend()
 EMBEDDINGS = ("d_queries", "d_keys")
 CROSSING = (530, 275, 21)  # three row tiles and two column tiles, no size a multiple of tile or panel
+FEW = {"few rows": (40, 1100, 21), "few columns": (900, 37, 21), "two tiles": (300, 2900, 5)}
 PART = 600_000  # bytes of budget: some of the tiles of CROSSING, not all
 
 
@@ -136,6 +137,32 @@ def test_many_tiles(name, banks, dtype):
         torch.set_num_threads(threads)
         problem = make_problem(name, dtype, banks=banks, workspace_bytes=workspace_bytes)
         assert_same_bits(solve(problem), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("walk", "banks"), [("few rows", 0), ("few rows", 2), ("few columns", 0), ("two tiles", 0)])
+@pytest.mark.parametrize("name", NAMES)
+def test_few_lines(name, walk, banks, dtype):
+    """Stripes of columns with rows of their own; the transposed problem; also in a batch."""
+    sizes = FEW[walk]
+    expected = assert_right(make_problem(name, dtype, sizes, batch=2, banks=banks))
+    for threads, workspace_bytes in ((1, 0), (3, PART)):
+        torch.set_num_threads(threads)
+        problem = make_problem(name, dtype, sizes, 2, banks, workspace_bytes)
+        assert_same_bits(solve(problem), expected)
+
+
+def test_few_lines_are_few():
+    """What the test above calls so."""
+    tilings = {walk: plan_of(Shape.of(make_problem("two", torch.float32, FEW[walk]))).tiling for walk in FEW}
+    assert {walk: tiling.stripes > 1 for walk, tiling in tilings.items()} == {
+        "few rows": True,
+        "few columns": False,  # transposed it has few rows
+        "two tiles": True,
+    }
+    assert tilings["two tiles"].row_tiles == 2
+    turned = make_problem("two", torch.float32, FEW["few columns"]).transposed()
+    assert plan_of(Shape.of(turned)).tiling.stripes > 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,9 @@ from conftest import without_gpu_kernels
 from test_opcheck import Recorder
 from torch.library import opcheck
 
-from contrastive_ops import diagonal, different, off_diagonal, same
+from contrastive_ops import LogSumExp, diagonal, different, off_diagonal, same
+from contrastive_ops.backends.cpu.panels import panels_of
+from contrastive_ops.build_problem import build_problem
 from contrastive_ops.ops import summed_row_cross_entropy
 from contrastive_ops.problem import statistics_dtype
 from contrastive_ops.testing import make_pairs
@@ -148,6 +150,66 @@ def test_operator(workspace_bytes, dtype, backend):
     assert function.name() == "contrastive_ops::row_cross_entropy"
     detached = torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, args)
     opcheck(function, detached, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "batch", "rows"),
+    [
+        (70, 900, (), 48),  # stripes that pack their own keys, the second one shorter
+        (1100, 300, (), 600),  # two panels that share them
+        (700, 500, (2,), 350),  # two panels of each entry
+        (60, 500, (5,), 130),  # two entries of the batch in a panel
+        (900, 50, (), 60),  # few columns: one panel of the transposed problem
+    ],
+)
+def test_native_panels(m, n, batch, rows, dtype):
+    """Keys are packed once, their gradients add up in place, and each of them alone is the same."""
+    candidates, positives, position = relations("right", m, n)
+    leaves = leaves_for(m, n, dtype, batch, row_bias_grad=m > n)
+    budget = rows * (n + 255) // 256 * 256 * leaves["scale"].itemsize
+
+    def loss(x):
+        return ours(x, candidates, positives, "cpu", budget)
+
+    check_loss(loss, lambda x: dense(x, position, True), lambda x: dense(x, position, False), leaves, dtype, "cpu")
+    _, everything = gradients(loss, leaves)
+    for names in (("keys", "scale"), ("queries", "col_bias"), ("scale",)):
+        some = {name: leaf.detach().requires_grad_(name in names) for name, leaf in leaves.items()}
+        for name, grad in gradients(loss, some)[1].items():
+            largest, rounding = everything[name].abs().max().item(), torch.finfo(grad.dtype).eps
+            torch.testing.assert_close(grad, everything[name], rtol=0, atol=max(1e-5, rounding) * largest)
+
+
+def test_panels_are_those():
+    """How many calls of the score pass the problems above take."""
+    counts = []
+    for m, n, entries, rows in ((70, 900, 1, 48), (1100, 300, 1, 600), (700, 500, 2, 350), (60, 500, 5, 130)):
+        problem = build_problem(
+            torch.zeros(entries, m, D),
+            torch.zeros(entries, n, D),
+            {"all": LogSumExp()},
+            workspace_bytes=rows * -(-n // 256) * 1024,
+        )
+        counts.append(len(list(panels_of(problem.with_batch()))))
+    assert counts == [2, 2, 4, 3]
+
+
+def test_a_gradient_that_is_handed_on_as_it_is():
+    """Where the upstream gradient is 1, backward returns what forward has made: a kept graph must not notice."""
+    candidates, positives, _ = relations("diagonal", 40, 50)
+    leaves = leaves_for(40, 50, torch.float32)
+    expected = gradients(lambda x: ours(x, candidates, positives, "cpu"), leaves)[1]
+    total = ours(leaves, candidates, positives, "cpu")
+    for _ in range(3):
+        total.backward(retain_graph=True)
+        for name, leaf in leaves.items():
+            assert torch.equal(leaf.grad, expected[name])
+            leaf.grad.zero_()  # in place: it is the user's
+    total.backward()
+    total_of_two = ours(leaves, candidates, positives, "cpu")
+    total_of_two.backward()  # adds in place
+    for name, leaf in leaves.items():
+        torch.testing.assert_close(leaf.grad, 2 * expected[name], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

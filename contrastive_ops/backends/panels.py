@@ -40,7 +40,7 @@ def total_and_gradients(backend: Backend, problem: Problem, outer: Outer, wanted
 
 
 def even_slices(length: int, most: int, unit: int) -> Iterator[slice]:
-    """Slices of nearly equal size, a multiple of `unit`, none longer than `most`, which is one. Of nothing one, empty."""
+    """Slices of nearly equal size, a multiple of `unit`, none longer than `most`, which is one; of nothing, one."""
     count = max(1, -(-length // most))
     size = -(-length // (count * unit)) * unit
     for start in range(0, max(length, 1), max(size, 1)):

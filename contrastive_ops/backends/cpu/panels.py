@@ -35,7 +35,7 @@ def finish_by_panels(problem: Problem, outer: Outer, wanted: Wanted) -> tuple[Te
     keys = (
         None  # packed by the first panel, unless its tiles pack their own: then those of the others, no longer, do too
     )
-    for entries, rows in _panels(problem):
+    for entries, rows in panels_of(problem):
         part = problem.select(rows, None, entries)
         shape = Shape.of(part)._replace(all_rows=m, shares_keys=True)
         if keys is None and not plan_of(shape).tiling.stripes:
@@ -77,7 +77,7 @@ def _outputs_of(whole: Outputs, dscales: Tensor | None, entries: slice, rows: sl
     )
 
 
-def _panels(problem: Problem) -> Iterator[tuple[slice, slice]]:
+def panels_of(problem: Problem) -> Iterator[tuple[slice, slice]]:
     """Entries of the batch and rows: several entries where the rows of one are less than a panel."""
     batch, m, _, _ = problem.sizes
     height = _rows_of_a_panel(problem)

@@ -110,8 +110,8 @@ def even_rows(m: int) -> int:
 
 
 def has_few(lines: int, others: int) -> bool:
-    """Whether a side has so few lines, beside so many others, that the others' operands and gradients had better be read
-    and written once for all of them, by stripes of the others that have sums of the few of their own."""
+    """Whether a side has so few lines, beside so many others, that operands and gradients of the others are better read
+    and written once for all of the few, by stripes of the others with sums of the few of their own."""
     return lines <= FEW_ROWS and others >= max(1, 4 * lines, lines * lines // 32)
 
 
