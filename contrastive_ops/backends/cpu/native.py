@@ -65,6 +65,6 @@ def new_block(size: int) -> Any:
 
 
 def release_workspace() -> None:
-    """Return the cached workspaces (at most two blocks, those of the last calls) to the operating system."""
+    """Return the cached workspaces (at most eight blocks, those of the last calls) to the operating system."""
     if extension is not None:
         extension.release_cached_blocks()
