@@ -86,11 +86,9 @@ def reduce(
 
 def reduced(problem: Problem, backend: str | None) -> Results:
     """The reductions of a problem as `build_problem` makes it, differentiable once."""
-    leaves = problem.leaves()
-    needs_grad = torch.is_grad_enabled() and requires_grad(
-        *[tensor for leaf, tensor in leaves if leaf.gradient is not None]
-    )
-    flat = flatten(problem, problem.workspace_bytes if needs_grad else 0)
+    flat = flatten(problem, problem.workspace_bytes)
+    if not (torch.is_grad_enabled() and requires_grad(*flat.leaves)):
+        flat.numbers[0] = 0  # no backward to keep scores for
     have_slope = [r.has_slope for r in problem.reductions for _ in r.dims]
     constants = [i for i, has_slope in enumerate(have_slope) if not has_slope]
     outputs = _Reduce.apply(backend, flat.form, flat.numbers, constants, *flat.leaves)

@@ -16,7 +16,7 @@ from contrastive_ops.ops.once import differentiable_once
 from contrastive_ops.ops.panels import total_and_gradients
 from contrastive_ops.ops.rule import Rule
 from contrastive_ops.ops.statistics import statistics_reductions
-from contrastive_ops.ops.transforms import require_grad, requires_grad
+from contrastive_ops.ops.transforms import require_grad
 from contrastive_ops.problem import DEFAULT_WORKSPACE_BYTES, Results, statistics_dtype
 from contrastive_ops.readable import is_readable
 from contrastive_ops.reductions import Reduced
@@ -78,11 +78,10 @@ def divided_row_cross_entropy(
         statistics_reductions(candidates, positives),
         **options,
     )
-    needs_grad = torch.is_grad_enabled() and requires_grad(
-        *[tensor for leaf, tensor in problem.leaves() if leaf.gradient is not None]
-    )
-    flat = flatten(problem, problem.workspace_bytes if needs_grad else 0)
-    wanted = require_grad(flat.leaves) if needs_grad else [False] * len(flat.leaves)
+    flat = flatten(problem, problem.workspace_bytes)
+    wanted = require_grad(flat.leaves) if torch.is_grad_enabled() else [False] * len(flat.leaves)
+    if not any(wanted):
+        flat.numbers[0] = 0  # no gradient to keep scores for
     total: Tensor
     (total,) = _RowCrossEntropy.apply(backend, flat.form, flat.numbers, divisor, wanted, *flat.leaves)
     return total
