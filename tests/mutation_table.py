@@ -1,4 +1,4 @@
-"""Thirty faults of one line in the kernels' sources, chosen by what they mean; `mutations.py` plants them.
+"""Faults of one line in the kernels' sources, chosen by what they mean; `mutations.py` plants them.
 
 A place is found by the tokens of its text, so spaces and line breaks do not matter, and must be found exactly once.
 Where a fault is spelt otherwise in an older revision, further places say how; the first that the sources have is taken.
@@ -30,8 +30,10 @@ REACHED_BY = {
         "tests/test_statistics_matrix.py",
         "tests/test_extreme_scales.py",
         "tests/test_confident_pairs.py",
+        "tests/test_cpu_reductions.py",
+        "tests/test_row_cross_entropy.py",
         "-k",
-        "cpu",
+        "cpu or native",
     ),
     "triton": (
         "tests/test_diagonals.py",
@@ -124,6 +126,24 @@ MUTATIONS = [
         "e1 * (a + b1)",
         "e1 * (a + b0)",
         (f"{CPU}/sweep.h", "e1 * (a + b1)", "e1 * (a + b0)"),
+    ),
+    fault(
+        "cpu: the last stripe of columns is left out",
+        f"{CPU}/walk.h",
+        "for (int s = 0; s + 1 < w.p.stripes; ++s) kind.merge",
+        "for (int s = 0; s + 2 < w.p.stripes; ++s) kind.merge",
+    ),
+    fault(
+        "cpu: a panel of rows forgets what those before it gave the keys",
+        f"{CPU}/gradient_pass.h",
+        "firsts.of_cols && p.first_rows",
+        "firsts.of_cols",
+    ),
+    fault(
+        "cpu: dscale is that of the last panel of rows",
+        f"{CPU}/gradient_pass.h",
+        "p.batch * w.row_tiles, !p.first_rows",
+        "p.batch * w.row_tiles, false",
     ),
     fault(
         "cpu: d_scale of self-similarity counts pairs twice",
