@@ -92,10 +92,10 @@ def tiling_of(shape: Shape) -> Tiling:
         block_m, block_n = (192, 192) if is_large else (96, 96)
     elif has_few_rows:
         column_bytes = shape.banks * shape.d * shape.statistics_dtype.itemsize
-        block_m = m if m <= LARGEST_BLOCK else even_rows(m)
+        block_m = max(1, m) if m <= LARGEST_BLOCK else even_rows(shape)
         block_n = max(SMALLEST_BLOCK, min(LARGEST_BLOCK, KEYS_TILE_BYTES // column_bytes // 32 * 32))
     else:
-        block_m, block_n = (even_rows(m), 256) if is_large else (128, 128)
+        block_m, block_n = (even_rows(shape), 256) if is_large else (128, 128)
     if shape.score is ScoreKind.VOLUME:
         block_n = min(block_n, volume_columns(shape))
     row_tiles, col_tiles = ceil_div(m, block_m), ceil_div(n, block_n)
@@ -103,10 +103,13 @@ def tiling_of(shape: Shape) -> Tiling:
     return Tiling(block_m, block_n, row_tiles, col_tiles, tiles, min(MAX_GROUPS, col_tiles) if has_few_rows else 0)
 
 
-def even_rows(m: int) -> int:
-    """Rows of a tile: at most 192, in nearly equal tiles."""
-    tiles = max(1, ceil_div(m, 192))
-    return max(SMALLEST_BLOCK, ceil_div(m, tiles * MICRO_ROWS) * MICRO_ROWS)
+def even_rows(shape: Shape) -> int:
+    """Rows of a tile, in nearly equal tiles: at most 192, and 256 where a tile of float32 scores is no larger than a
+    tile of keys and there are as many groups of rows as of columns all the same."""
+    as_many = ceil_div(shape.m, 256) >= min(MAX_GROUPS, ceil_div(shape.n, 256))
+    is_dot = shape.score is ScoreKind.DOT and shape.statistics_dtype == torch.float32
+    tiles = max(1, ceil_div(shape.m, 256 if as_many and is_dot else 192))
+    return max(SMALLEST_BLOCK, ceil_div(shape.m, tiles * MICRO_ROWS) * MICRO_ROWS)
 
 
 def has_few(lines: int, others: int) -> bool:
