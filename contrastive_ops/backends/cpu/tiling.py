@@ -115,7 +115,7 @@ def even_rows(shape: Shape) -> int:
 def has_few(lines: int, others: int) -> bool:
     """Whether a side has so few lines, beside so many others, that operands and gradients of the others are better read
     and written once for all of the few, by stripes of the others with sums of the few of their own."""
-    return lines <= FEW_ROWS and others >= max(1, 4 * lines, lines * lines // 32)
+    return 0 < lines <= FEW_ROWS and others >= max(4 * lines, lines * lines // 32)
 
 
 def volume_columns(shape: Shape) -> int:
