@@ -103,13 +103,19 @@ class _RowCrossEntropy(Rule):
     @differentiable_once
     def backward(ctx: Any, saved, d_total):  # type: ignore[no-untyped-def]
         gradients, leaves = saved[: len(ctx.wanted)], saved[len(ctx.wanted) :]
-        # the last step of most losses: nothing to multiply by
-        is_one = is_readable(d_total) and d_total.item() == 1
+        # the last step of most losses: nothing to multiply by, and nobody else to come for what is saved
+        is_one = is_readable(d_total) and not _keeps_graph() and d_total.item() == 1
         found = [
             (gradient if is_one else gradient * d_total).to(leaf.dtype) if want else None
             for gradient, leaf, want in zip(gradients, leaves, ctx.wanted, strict=True)
         ]
         return None, None, None, None, None, *found
+
+
+def _keeps_graph() -> bool:
+    """Whether another backward pass may follow this one: then it must not get what the user may have changed."""
+    keeps = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)  # missing in old torch: copy
+    return keeps is None or bool(keeps())
 
 
 @torch.library.impl("contrastive_ops::row_cross_entropy", "CompositeExplicitAutograd")
