@@ -165,13 +165,29 @@ def test_few_lines_are_few():
     assert plan_of(Shape.of(turned)).tiling.stripes > 1
 
 
+@pytest.mark.parametrize("wanted", ["keys scale", "queries scale", "scale", "keys", "row_bias"])
+@pytest.mark.parametrize("sizes", [(1, 8, 4), (8, 1, 4), *FEW.values(), (60, 50, 7)], ids=str)
+def test_some_of_the_gradients(sizes, wanted):
+    """Where dscale comes from depends on what else is wanted, and on the walk."""
+    problem = make_problem("one at another temperature", torch.float32, sizes)
+    results, state = OURS.forward(problem)
+    arguments = problem, results, upstream_of(problem, results), state
+    found = OURS.backward(*arguments, Wanted(**dict.fromkeys(wanted.split(), True)))
+    everything = OURS.backward(*arguments, Wanted(True, True, True, True, True))
+    for name, gradient in found._asdict().items():
+        assert (gradient is not None) == (name in wanted.split())
+        if gradient is not None:
+            whole = getattr(everything, name)
+            torch.testing.assert_close(gradient, whole, rtol=0, atol=1e-5 * whole.abs().max().item())
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (7, 40, 3), (33, 16, 70), (100, 257, 5)], ids=str)
 def test_batches_of_other_sizes(sizes, name):
     assert_right(make_problem(name, torch.float32, sizes, batch=3))
 
 
-@pytest.mark.parametrize("sizes", [(0, 5, 3), (5, 0, 3), (0, 0, 1)], ids=str)
+@pytest.mark.parametrize("sizes", [(0, 5, 3), (5, 0, 3), (0, 0, 1), (0, 1, 3), (1, 0, 3)], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_no_pairs(name, sizes):
     problem = make_problem(name, torch.float32, sizes)

@@ -160,6 +160,8 @@ def test_operator(workspace_bytes, dtype, backend):
         (700, 500, (2,), 350),  # two panels of each entry
         (60, 500, (5,), 130),  # two entries of the batch in a panel
         (900, 50, (), 60),  # few columns: one panel of the transposed problem
+        (277, 600, (), 139),  # alone the second panel would be of few rows, the first would not
+        (8, 64, (), 8),  # few rows in one stripe
     ],
 )
 def test_native_panels(m, n, batch, rows, dtype):
@@ -194,22 +196,43 @@ def test_panels_are_those():
     assert counts == [2, 2, 4, 3]
 
 
-def test_a_gradient_that_is_handed_on_as_it_is():
-    """Where the upstream gradient is 1, backward returns what forward has made: a kept graph must not notice."""
+def test_gradients_that_are_handed_on_as_they_are():
+    """Where the upstream gradient is 1, backward returns what forward has made. A kept graph must not notice what
+    becomes of it."""
     candidates, positives, _ = relations("diagonal", 40, 50)
     leaves = leaves_for(40, 50, torch.float32)
     expected = gradients(lambda x: ours(x, candidates, positives, "cpu"), leaves)[1]
-    total = ours(leaves, candidates, positives, "cpu")
-    for _ in range(3):
-        total.backward(retain_graph=True)
-        for name, leaf in leaves.items():
-            assert torch.equal(leaf.grad, expected[name])
-            leaf.grad.zero_()  # in place: it is the user's
-    total.backward()
-    total_of_two = ours(leaves, candidates, positives, "cpu")
-    total_of_two.backward()  # adds in place
-    for name, leaf in leaves.items():
-        torch.testing.assert_close(leaf.grad, 2 * expected[name], rtol=1e-6, atol=0)
+    views = {
+        name: leaf.view_as(leaf) for name, leaf in leaves.items()
+    }  # of which autograd takes a gradient as it comes
+    for given in (leaves, views):
+        total = ours(given, candidates, positives, "cpu")
+        for _ in range(3):
+            total.backward(retain_graph=True)
+            for name, leaf in leaves.items():
+                assert torch.equal(leaf.grad, expected[name])
+                leaf.grad.data.zero_()
+        for leaf in leaves.values():
+            leaf.grad = None
+    names = list(leaves)
+    for _ in range(2):
+        found = torch.autograd.grad(total, [leaves[name] for name in names], retain_graph=True)
+        assert all(torch.equal(grad, expected[name]) for name, grad in zip(names, found, strict=True))
+        for grad in found:
+            grad.data.zero_()
+
+
+def test_gradients_of_func_are_the_callers():
+    """A function of `torch.func.vjp` may be called again."""
+    candidates, positives, _ = relations("diagonal", 40, 50)
+    leaves = leaves_for(40, 50, torch.float32)
+    _, pull = torch.func.vjp(
+        lambda queries: ours(leaves | {"queries": queries}, candidates, positives, "cpu"), leaves["queries"]
+    )
+    (first,) = pull(torch.ones(()))
+    kept = first.clone()
+    first.zero_()
+    assert torch.equal(pull(torch.ones(()))[0], kept)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -32,12 +32,12 @@ def finish_by_panels(problem: Problem, outer: Outer, wanted: Wanted) -> tuple[Te
     batch, m, _, _ = problem.sizes
     whole, total = Outputs.new(problem, wanted), problem.scale.new_zeros(())
     dscales = problem.scale.new_zeros((batch,)) if wanted.scale else None
-    keys = (
-        None  # packed by the first panel, unless its tiles pack their own: then those of the others, no longer, do too
-    )
-    for entries, rows in panels_of(problem):
+    panels = list(panels_of(problem))
+    _, largest = panels[0]
+    keys = None  # no panel has any where tiles pack their own
+    for entries, rows in panels:
         part = problem.select(rows, None, entries)
-        shape = Shape.of(part)._replace(all_rows=m, shares_keys=True)
+        shape = Shape.of(part)._replace(all_rows=m, panel_rows=largest.stop, shares_keys=True)
         if keys is None and not plan_of(shape).tiling.stripes:
             keys = native.new_block(keys_bytes(shape))
         panel = Panel(rows.start == 0, rows.stop == m, 0 if keys is None else keys.address)

@@ -91,9 +91,8 @@ def gradient_pass(
     others = max(plan.tiling.stripes - 1, 0)
     from_products = outputs.dscale is not None and problem.score.is_linear_in_products
     # dscale = <Q, dS K> needs one of the two products also where no gradient of the embeddings is wanted, and packed
-    # operands: with stripes those of the rows alone, and in a panel too, as another one of the problem may have stripes
-    is_by_rows = plan.tiling.stripes > 0 or not (panel.is_first and panel.is_last)
-    needs_dq = outputs.dqueries is not None or (from_products and (is_by_rows or outputs.dkeys is None))
+    # operands: with stripes, those of the rows alone
+    needs_dq = outputs.dqueries is not None or (from_products and (plan.tiling.stripes > 0 or outputs.dkeys is None))
     scratch, accumulators = Layout(), dict[str, Tensor]()
     for name, gradient, needed, elements in (
         ("dq_accumulator", outputs.dqueries, needs_dq, batch * m * d),

@@ -34,6 +34,7 @@ class Shape(NamedTuple):
     kinds: tuple[type[Reduction], ...]
     directions: tuple[tuple[bool, bool], ...]  # rows, columns of each that the kernels reduce
     all_rows: int  # of the problem that these rows are a panel of
+    panel_rows: int  # of the largest of its panels: they are all walked in one way
     shares_keys: bool = False  # one packed copy serves all panels
 
     @classmethod
@@ -50,6 +51,7 @@ class Shape(NamedTuple):
             tuple([type(r) for r in problem.reductions]),
             # self-similarity needs one direction only: the other is the same
             tuple([(True, False) if is_self else (r.rows, r.columns) for r in problem.reductions]),
+            problem.sizes[1],
             problem.sizes[1],
         )
 
@@ -86,13 +88,13 @@ def tiling_of(shape: Shape) -> Tiling:
     Numbers and measurements: docs/cpu_kernels.md.
     """
     m, n = shape.m, shape.n
-    has_few_rows = not shape.self_similarity and has_few(m, n)
+    has_few_rows = not shape.self_similarity and has_few(shape.panel_rows, n)
     is_large = shape.all_rows > 512  # all panels have the same tiles of keys
     if shape.self_similarity:
         block_m, block_n = (192, 192) if is_large else (96, 96)
     elif has_few_rows:
         column_bytes = shape.banks * shape.d * shape.statistics_dtype.itemsize
-        block_m = max(1, m) if m <= LARGEST_BLOCK else even_rows(shape)
+        block_m = m if m <= LARGEST_BLOCK else even_rows(shape)
         block_n = max(SMALLEST_BLOCK, min(LARGEST_BLOCK, KEYS_TILE_BYTES // column_bytes // 32 * 32))
     else:
         block_m, block_n = (even_rows(shape), 256) if is_large else (128, 128)
