@@ -176,7 +176,7 @@ def test_the_plan_does_not_depend_on_what_is_kept(monkeypatch):
 @pytest.mark.parametrize("has_hopper", [False, True], ids=["portable", "hopper"])
 def test_one_direction_computes_every_score_once(has_hopper, monkeypatch):
     """Panels of rows whose products are kept: the gradient follows without computing a score again."""
-    monkeypatch.setattr("contrastive_ops.ops.panels.PANEL_ROWS", 64)
+    monkeypatch.setattr("contrastive_ops.backends.panels.PANEL_ROWS", 64)
     recording = Recording(conftest.EMULATOR)
     monkeypatch.setitem(BACKENDS, "cuda", CudaBackend(recording, "cpu", has_hopper))
     dtype, d = (torch.bfloat16, launch.MIN_KEPT_D_HALF) if has_hopper else (torch.float32, launch.MIN_KEPT_D)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import NO_EMULATOR
 from cuda_host_cost import PROMISED, Cost
+from host_speed import slowness
 
 from contrastive_ops.backends.gpu.gpu_size import H100
 from contrastive_ops.backends.gpu.kernels import MacroTiles, ceil_div
@@ -31,7 +32,7 @@ def costs() -> dict[str, Cost]:
 
 @pytest.mark.parametrize("n, d", PROMISED)
 def test_host_time_is_as_promised(n: int, d: int) -> None:
-    assert costs()[f"{n}x{d}"].milliseconds <= NOISE * PROMISED[n, d]
+    assert costs()[f"{n}x{d}"].milliseconds <= NOISE * slowness() * PROMISED[n, d]
 
 
 def macro_blocks(n: int, d: int) -> tuple[int, int]:

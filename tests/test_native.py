@@ -49,6 +49,7 @@ def build_fuzz(directory: Path, isa: str, flags: list[str]) -> Path:
     sources = {
         SOURCES / "isa" / "kernels.cpp": [*flags, f"-DCONTRASTIVE_ISA={isa}"],
         SOURCES / "schedule.cpp": flags,
+        SOURCES / "arena.cpp": flags,
         ROOT / "tests" / "native" / "fuzz.cpp": [
             *(flag for flag in flags if "sanitize" not in flag),
             f"-DFUZZ_ISA={isa}",

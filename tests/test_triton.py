@@ -206,7 +206,7 @@ def test_kept_products(spare, dtype, small_macro_blocks, monkeypatch):
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_one_direction_computes_every_score_once(reduction, monkeypatch):
     """Panels of rows whose products are kept: the gradient follows without computing a score again."""
-    monkeypatch.setattr("contrastive_ops.ops.panels.PANEL_ROWS", 64)
+    monkeypatch.setattr("contrastive_ops.backends.panels.PANEL_ROWS", 64)
     launched = []
     run = launch.Launch.run
     monkeypatch.setattr(launch.Launch, "run", lambda one: launched.append(one) or run(one))

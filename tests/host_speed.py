@@ -1,0 +1,18 @@
+"""How much slower this machine's interpreter is than one whose host times are promised."""
+
+import time
+
+PROMISED_MILLISECONDS = 1.5  # of the work below, on a machine that keeps the promises
+
+
+def slowness() -> float:
+    """At least 1: a faster machine may not take longer than promised."""
+    return max(1.0, min(_milliseconds() for _ in range(7)) / PROMISED_MILLISECONDS)
+
+
+def _milliseconds() -> float:
+    start = time.process_time()
+    numbers = {}
+    for i in range(20000):
+        numbers[i & 255] = (i, str(i))
+    return (time.process_time() - start) * 1e3
