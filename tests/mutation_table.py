@@ -130,8 +130,8 @@ MUTATIONS = [
     fault(
         "cpu: the last stripe of columns is left out",
         f"{CPU}/walk.h",
-        "for (int s = 0; s + 1 < w.p.stripes; ++s) kind.merge",
-        "for (int s = 0; s + 2 < w.p.stripes; ++s) kind.merge",
+        "merge(row_state<T>(w.p.reductions[r]), state, w.p.batch * w.p.m)",
+        "merge(row_state<T>(w.p.reductions[r]), state, s + 1 < w.p.stripes ? w.p.batch * w.p.m : 0)",
     ),
     fault(
         "cpu: a panel of rows forgets what those before it gave the keys",

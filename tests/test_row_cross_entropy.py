@@ -10,6 +10,7 @@ from torch.library import opcheck
 
 from contrastive_ops import LogSumExp, diagonal, different, off_diagonal, same
 from contrastive_ops.backends.cpu.panels import panels_of
+from contrastive_ops.backends.cpu.tiling import LARGEST_BLOCK
 from contrastive_ops.build_problem import build_problem
 from contrastive_ops.ops import summed_row_cross_entropy
 from contrastive_ops.problem import statistics_dtype
@@ -152,6 +153,11 @@ def test_operator(workspace_bytes, dtype, backend):
     opcheck(function, detached, test_utils=("test_schema", "test_faketensor"))
 
 
+def budget_of(rows, n, dtype):
+    """What so many rows of scores take, in whole tiles of columns."""
+    return rows * -(-n // LARGEST_BLOCK) * LARGEST_BLOCK * statistics_dtype(dtype).itemsize
+
+
 @pytest.mark.parametrize(
     ("m", "n", "batch", "rows"),
     [
@@ -168,7 +174,7 @@ def test_native_panels(m, n, batch, rows, dtype):
     """Keys are packed once, their gradients add up in place, and each of them alone is the same."""
     candidates, positives, position = relations("right", m, n)
     leaves = leaves_for(m, n, dtype, batch, row_bias_grad=m > n)
-    budget = rows * (n + 255) // 256 * 256 * leaves["scale"].itemsize
+    budget = budget_of(rows, n, dtype)
 
     def loss(x):
         return ours(x, candidates, positives, "cpu", budget)
@@ -185,15 +191,21 @@ def test_native_panels(m, n, batch, rows, dtype):
 def test_panels_are_those():
     """How many calls of the score pass the problems above take."""
     counts = []
-    for m, n, entries, rows in ((70, 900, 1, 48), (1100, 300, 1, 600), (700, 500, 2, 350), (60, 500, 5, 130)):
+    for m, n, entries, rows in (
+        (70, 900, 1, 48),
+        (1100, 300, 1, 600),
+        (700, 500, 2, 350),
+        (60, 500, 5, 130),
+        (277, 600, 1, 139),
+    ):
         problem = build_problem(
             torch.zeros(entries, m, D),
             torch.zeros(entries, n, D),
             {"all": LogSumExp()},
-            workspace_bytes=rows * -(-n // 256) * 1024,
+            workspace_bytes=budget_of(rows, n, torch.float32),
         )
         counts.append(len(list(panels_of(problem.with_batch()))))
-    assert counts == [2, 2, 4, 3]
+    assert counts == [2, 2, 4, 3, 2]
 
 
 def test_gradients_that_are_handed_on_as_they_are():
@@ -202,9 +214,8 @@ def test_gradients_that_are_handed_on_as_they_are():
     candidates, positives, _ = relations("diagonal", 40, 50)
     leaves = leaves_for(40, 50, torch.float32)
     expected = gradients(lambda x: ours(x, candidates, positives, "cpu"), leaves)[1]
-    views = {
-        name: leaf.view_as(leaf) for name, leaf in leaves.items()
-    }  # of which autograd takes a gradient as it comes
+    # of a view autograd takes the gradient as it comes
+    views = {name: leaf.view_as(leaf) for name, leaf in leaves.items()}
     for given in (leaves, views):
         total = ours(given, candidates, positives, "cpu")
         for _ in range(3):

@@ -55,11 +55,9 @@ def test_a_loop_settles(names, faults):
 def test_what_is_not_asked_for_goes_back(faults):
     """A large block does not outlive many requests for small ones."""
     large = 64 << 20
-    del_large = native.new_block(large)
-    del del_large
+    native.new_block(large)
     before = faults[0]
-    del_large = native.new_block(large)
-    del del_large
+    native.new_block(large)
     assert faults[0] == before
     for _ in range(40):
         native.new_block(PAGE)

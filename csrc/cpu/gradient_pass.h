@@ -126,6 +126,8 @@ template <class T, class Score>
 void backward_pass(const Params& p) {
   const Work<T> w{p, Score::scratch(int(p.banks))};
   const int64_t rows = p.batch * p.m, others = p.stripes - 1;
+  if (p.first_rows && p.dk_accumulator) advise_huge_pages(p.dk_accumulator, p.batch * p.banks * p.n * p.d * sizeof(T));
+  if (p.dq_accumulator) advise_huge_pages(p.dq_accumulator, rows * p.d * sizeof(T));
   if (p.self_similarity) clear(p.threads, static_cast<T*>(p.dq_accumulator), rows * p.d);
   clear(p.threads, p.drow_bias, rows);
   clear(p.threads, p.drow_term, rows);
@@ -137,8 +139,6 @@ void backward_pass(const Params& p) {
     clear(p.threads, p.dcol_bias, p.batch * p.n);
     clear(p.threads, p.dcol_term, p.batch * p.n);
   }
-  if (p.first_rows && p.dk_accumulator) advise_huge_pages(p.dk_accumulator, p.batch * p.banks * p.n * p.d * sizeof(T));
-  if (p.dq_accumulator) advise_huge_pages(p.dq_accumulator, rows * p.d * sizeof(T));
   for_each_tile<T, backward_tile<T, Score>>(w);
   add_stripes(p, static_cast<T*>(p.dq_accumulator), static_cast<const T*>(p.dq_stripes), rows * p.d);
   add_stripes(p, p.drow_bias, p.drow_bias_stripes, rows);

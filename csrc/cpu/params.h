@@ -58,7 +58,7 @@ struct Params {
   int groups;   // row groups and column groups of the schedule, at most the number of tiles in each direction
   int stripes;  // few rows: stripes of columns in the place of groups (stripes.h); 0: none
 
-  // Panels of rows of one problem, a call each: the first packs the keys and clears their gradients, the last finishes
+  // Panels of rows of one problem, a call each: the first packs the keys and starts their gradients, the last finishes
   // them. Both are true where a call has all rows.
   bool first_rows, last_rows;
 

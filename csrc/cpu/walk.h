@@ -82,26 +82,23 @@ void for_each_tile(const Work<T>& work) {
 // Before the first tile: every stripe starts from the numbers that the problem starts from.
 template <class T>
 void start_stripes(const Work<T>& w) {
-  for (int r = 0; r < w.p.num_reductions; ++r) {
-    const Reduction& reduction = w.p.reductions[r];
-    const int64_t bytes = w.p.batch * w.p.m * functions<T>(reduction.kind).state_bytes;
-    if (!reduction.rows.result) continue;
-    for (int s = 0; s + 1 < w.p.stripes; ++s)
-      std::memcpy(static_cast<char*>(reduction.row_stripes) + s * bytes, row_state<T>(reduction), bytes);
+  for (int s = 1; s < w.p.stripes; ++s) {
+    const Params own = params_of_stripe<T>(w.p, s);
+    for (int r = 0; r < w.p.num_reductions; ++r)
+      if (void* state = row_state<T>(own.reductions[r]))
+        std::memcpy(state, row_state<T>(w.p.reductions[r]),
+                    w.p.batch * w.p.m * functions<T>(own.reductions[r].kind).state_bytes);
   }
 }
 
 // After the last one: what the stripes have of the rows' reductions becomes the problem's.
 template <class T>
 void merge_stripes(const Work<T>& w) {
-  for (int r = 0; r < w.p.num_reductions; ++r) {
-    const Reduction& reduction = w.p.reductions[r];
-    const int64_t lines = w.p.batch * w.p.m;
-    if (!reduction.rows.result) continue;
-    const ReductionFunctions<T>& kind = functions<T>(reduction.kind);
-    for (int s = 0; s + 1 < w.p.stripes; ++s)
-      kind.merge(row_state<T>(reduction),
-                 static_cast<const char*>(reduction.row_stripes) + s * lines * kind.state_bytes, lines);
+  for (int s = 1; s < w.p.stripes; ++s) {
+    const Params own = params_of_stripe<T>(w.p, s);
+    for (int r = 0; r < w.p.num_reductions; ++r)
+      if (void* state = row_state<T>(own.reductions[r]))
+        functions<T>(own.reductions[r].kind).merge(row_state<T>(w.p.reductions[r]), state, w.p.batch * w.p.m);
   }
 }
 

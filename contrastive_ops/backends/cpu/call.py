@@ -17,7 +17,7 @@ from contrastive_ops.relations import Relation
 class Panel(NamedTuple):
     """What the kernels have to know of the rows of a call."""
 
-    is_first: bool  # of its columns: packs the keys and clears their gradients
+    is_first: bool  # of its columns: packs the keys and starts their gradients
     is_last: bool  # finishes them
     packed_keys: int | None = None  # address where panels share them; None: in the state or the scratch
 
